@@ -1,0 +1,1 @@
+//! The embedded default source: a directory of Kubernetes YAML, watched.

@@ -1,0 +1,17 @@
+//! Configuration: sources make [`Change`]s of ordinary Kubernetes objects, the one [`Feed`] translates them
+//! into snapshots, many [`Reader`]s look. A change takes effect as a whole or not at all.
+//!
+//! ```text
+//! directory | kubernetes -> Change -> Feed (the one writer) -> translate -> Snapshot -> Readers
+//! ```
+
+pub mod admission;
+pub mod directory;
+mod feed;
+pub mod objects;
+mod reader;
+mod translate;
+
+pub use feed::{Change, Feed};
+pub use objects::{Object, Origin};
+pub use reader::Reader;

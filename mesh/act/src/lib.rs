@@ -1,0 +1,14 @@
+//! Weft's doing: what the decisions of `decide` need to be carried out. Async, full of IO, decides nothing.
+//!
+//! Floors, lowest first: [`net`] and [`telemetry`]; [`certs`] and [`config`]; [`tls`]; [`hbone`] and
+//! [`authority`]; [`admin`] and [`process`].
+
+pub mod admin;
+pub mod authority;
+pub mod certs;
+pub mod config;
+pub mod hbone;
+pub mod net;
+pub mod process;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,1 @@
+//! A process' life: workers, signals, drain.

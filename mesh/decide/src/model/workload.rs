@@ -1,0 +1,91 @@
+//! Workloads: what runs, and where.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use serde::Serialize;
+
+use super::{Identity, PolicySet, ServiceKey, WaypointKey};
+
+/// A pod as the mesh sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Workload {
+    /// Pod UID, unique over time.
+    pub uid: Arc<str>,
+    /// Pod name.
+    pub name: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Node it runs on.
+    pub node: Arc<str>,
+    /// Who it is.
+    pub identity: Identity,
+    /// Its addresses, up to one per family.
+    pub addresses: Vec<IpAddr>,
+    /// Pod labels, for selectors and telemetry.
+    pub labels: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+    /// Name of what made the pod (a Deployment, Job …), else the pod's own: telemetry's `workload`.
+    pub owner: Arc<str>,
+    /// Named container ports.
+    pub ports: Vec<NamedPort>,
+    /// Whether and how it speaks HBONE.
+    pub capture: Capture,
+    /// Where in its life it is.
+    pub phase: Phase,
+    /// The waypoint that pod-addressed traffic takes, if any.
+    pub waypoint: Option<WaypointKey>,
+    /// If it serves a waypoint itself, which.
+    pub serves: Option<WaypointKey>,
+    /// Services that select it.
+    pub services: Vec<ServiceKey>,
+    /// Everything that judges inbound traffic. The same `Arc` as long as nothing of it changed (design 15).
+    pub policies: Arc<PolicySet>,
+}
+
+/// One named container port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamedPort {
+    /// Name.
+    pub name: Arc<str>,
+    /// Number.
+    pub port: u16,
+}
+
+/// Whether and how a workload speaks HBONE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Capture {
+    /// Captured by its node's ztunnel.
+    Captured,
+    /// Serves HBONE on 15008 itself: a waypoint, or a pod annotated `weft.dev/tunnel: hbone`.
+    Native,
+    /// Not in the mesh: plain TCP.
+    Outside,
+    /// Shares its node's network: never captured, no identity.
+    HostNetwork,
+}
+
+/// Where in its life a workload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Phase {
+    /// Not ready for traffic yet.
+    Starting,
+    /// Running and ready.
+    Ready,
+    /// Asked to stop; serves what it has.
+    Terminating,
+    /// Succeeded or failed: its address may be another's by now.
+    Finished,
+}
+
+impl Capture {
+    /// Whether connections towards such a workload must be HBONE.
+    pub fn speaks_hbone(self) -> bool {
+        matches!(self, Self::Captured | Self::Native)
+    }
+}
+
+impl Workload {
+    /// Whether its addresses are its alone: not so on the host's network, and no longer once it finished.
+    pub fn owns_addresses(&self) -> bool {
+        self.capture != Capture::HostNetwork && self.phase != Phase::Finished
+    }
+}

@@ -1,0 +1,192 @@
+//! What should be, at one moment: immutable, cheap to copy with a change, cheap to read.
+//!
+//! Every index is a few hundred map shards behind `Arc`, so that a change copies one shard (design 3).
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, RandomState},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use crate::model::{MeshSettings, ObjectRef, Problem, Service, ServiceKey, Waypoint, WaypointKey, Workload};
+
+const SHARDS: usize = 256;
+
+/// An immutable map in shards: `clone` copies pointers, a change copies one shard.
+#[derive(Debug, Clone)]
+pub struct Shards<K, V> {
+    hasher: RandomState,
+    shards: Box<[Arc<HashMap<K, V>>]>,
+    len: usize,
+}
+
+/// Everything the decisions need to know.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Counts up with every change.
+    pub version: u64,
+    /// Whether the first list of every kind has arrived; before, nothing is judged (design 5).
+    pub complete: bool,
+    /// Settings of the mesh.
+    pub mesh: Arc<MeshSettings>,
+    /// Workloads by UID.
+    pub workloads: Shards<Arc<str>, Arc<Workload>>,
+    /// Services by namespace and name.
+    pub services: Shards<ServiceKey, Arc<Service>>,
+    /// Waypoints by namespace and name.
+    pub waypoints: Shards<WaypointKey, Arc<Waypoint>>,
+    /// UIDs of the workloads at an address that own it (host-network and finished pods own none).
+    pub workload_addresses: Shards<IpAddr, Arc<str>>,
+    /// Services at an address.
+    pub service_addresses: Shards<IpAddr, ServiceKey>,
+    /// What users wrote that cannot be honoured, by object.
+    pub problems: Shards<ObjectRef, Arc<[Problem]>>,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
+    /// An empty map.
+    pub fn new() -> Self {
+        let empty = Arc::new(HashMap::new());
+        Self {
+            hasher: RandomState::new(),
+            shards: vec![empty; SHARDS].into(),
+            len: 0,
+        }
+    }
+
+    /// The value at a key.
+    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.shards[self.shard(key)].get(key)
+    }
+
+    /// Sets a key; copies its shard if another snapshot shares it.
+    pub fn insert(&mut self, key: K, value: V) {
+        let shard = self.shard(&key);
+        if Arc::make_mut(&mut self.shards[shard]).insert(key, value).is_none() {
+            self.len += 1;
+        }
+    }
+
+    /// Removes a key; copies its shard only if the key is there.
+    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        let shard = self.shard(key);
+        self.shards[shard].contains_key(key).then(|| {
+            self.len -= 1;
+            Arc::make_mut(&mut self.shards[shard]).remove(key)
+        })?
+    }
+
+    /// Every entry, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+
+    /// Every value, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
+    }
+
+    /// How many entries.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "only the low bits choose the shard")]
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
+        self.hasher.hash_one(key) as usize % SHARDS
+    }
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Default for Shards<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Snapshot {
+    /// The snapshot before anything is known: not complete.
+    pub fn empty(mesh: Arc<MeshSettings>) -> Self {
+        Self {
+            version: 0,
+            complete: false,
+            mesh,
+            workloads: Shards::new(),
+            services: Shards::new(),
+            waypoints: Shards::new(),
+            workload_addresses: Shards::new(),
+            service_addresses: Shards::new(),
+            problems: Shards::new(),
+        }
+    }
+
+    /// The workload with this UID.
+    pub fn workload(&self, uid: &str) -> Option<&Arc<Workload>> {
+        self.workloads.get(uid)
+    }
+
+    /// The workload that owns this address.
+    pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.workloads.get(self.workload_addresses.get(&address)?)
+    }
+
+    /// The Service at this address.
+    pub fn service_at(&self, address: IpAddr) -> Option<&Arc<Service>> {
+        self.services.get(self.service_addresses.get(&address)?)
+    }
+
+    /// Sets a workload and its addresses, taking away those it had before and no longer has.
+    pub fn put_workload(&mut self, workload: Arc<Workload>) {
+        self.remove_workload(&workload.uid);
+        if workload.owns_addresses() {
+            for address in &workload.addresses {
+                self.workload_addresses.insert(*address, workload.uid.clone());
+            }
+        }
+        self.workloads.insert(workload.uid.clone(), workload);
+    }
+
+    /// Removes a workload and the addresses that are still its own.
+    pub fn remove_workload(&mut self, uid: &str) {
+        let Some(old) = self.workloads.remove(uid) else { return };
+        for address in &old.addresses {
+            if self
+                .workload_addresses
+                .get(address)
+                .is_some_and(|owner| **owner == *uid)
+            {
+                self.workload_addresses.remove(address);
+            }
+        }
+    }
+
+    /// Sets a Service and its addresses, taking away those it had before and no longer has.
+    pub fn put_service(&mut self, service: Arc<Service>) {
+        self.remove_service(&service.key);
+        for address in &service.addresses {
+            self.service_addresses.insert(*address, service.key.clone());
+        }
+        self.services.insert(service.key.clone(), service);
+    }
+
+    /// Removes a Service and the addresses that are still its own.
+    pub fn remove_service(&mut self, key: &ServiceKey) {
+        let Some(old) = self.services.remove(key) else { return };
+        for address in &old.addresses {
+            if self.service_addresses.get(address) == Some(key) {
+                self.service_addresses.remove(address);
+            }
+        }
+    }
+}
