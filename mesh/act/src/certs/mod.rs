@@ -13,11 +13,13 @@ mod certificates;
 mod issuer;
 mod leaf;
 pub mod local;
+mod pem;
 mod renewal;
 
 pub use authority::{Authority, BoxFuture, CertError, Signed};
 pub use certificates::{Certificates, Hold, Settings};
 pub use issuer::{Issued, Issuer, Name, SigningError, Validity};
-pub use leaf::Leaf;
 pub(crate) use leaf::Facts;
+pub use leaf::Leaf;
+pub use pem::{NotPem, certificates_of, pem};
 pub use renewal::{Clock, Random};
