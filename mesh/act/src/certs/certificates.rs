@@ -193,8 +193,7 @@ impl Shared {
             entries.remove(identity);
             metrics::gauge!("weft_certs_held").set(count(entries.len()));
             // Not a time: alerts on expiry compare with it and stay silent.
-            metrics::gauge!("weft_cert_expiration_timestamp_seconds", "identity" => identity.to_string())
-                .set(f64::NAN);
+            metrics::gauge!("weft_cert_expiration_timestamp_seconds", "identity" => identity.to_string()).set(f64::NAN);
         }
     }
 }
@@ -225,7 +224,9 @@ impl Default for Settings {
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_tuple("Certificates").field(&self.shared.lock().len()).finish()
+        out.debug_tuple("Certificates")
+            .field(&self.shared.lock().len())
+            .finish()
     }
 }
 
@@ -347,7 +348,9 @@ mod tests {
     async fn at_most_eight_fetches_run_at_once() {
         let gate = gate();
         let certificates = Certificates::new(gate.clone());
-        let _holds: Vec<Hold> = (0..20).map(|n| certificates.hold(&identity(&format!("a{n}")))).collect();
+        let _holds: Vec<Hold> = (0..20)
+            .map(|n| certificates.hold(&identity(&format!("a{n}"))))
+            .collect();
         settle().await;
         assert_eq!(gate.asking.load(std::sync::atomic::Ordering::SeqCst), 8);
         gate.gate.add_permits(20);
@@ -364,7 +367,10 @@ mod tests {
         let first = stage.certificates.leaf(&identity("web")).await.unwrap();
         advance(Duration::from_secs(1790)).await;
         settle().await;
-        assert_eq!(stage.certificates.current(&identity("web")).unwrap().serial, first.serial);
+        assert_eq!(
+            stage.certificates.current(&identity("web")).unwrap().serial,
+            first.serial
+        );
         for _ in 0..3 {
             advance(Duration::from_secs(10)).await;
             settle().await;
@@ -407,7 +413,10 @@ mod tests {
         let stage = stage(0.5);
         stage.authority.fail(Some(refused("web")));
         let _hold = stage.certificates.hold(&identity("web"));
-        assert_eq!(stage.certificates.leaf(&identity("web")).await.unwrap_err(), refused("web"));
+        assert_eq!(
+            stage.certificates.leaf(&identity("web")).await.unwrap_err(),
+            refused("web")
+        );
         stage.authority.fail(None);
         advance(Duration::from_millis(1100)).await;
         settle().await;
@@ -442,7 +451,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn identities_are_bounded_and_room_is_made_again() {
         let stage = stage(0.5);
-        let mut holds: Vec<Hold> = ["a", "b", "c", "d"].map(|name| stage.certificates.hold(&identity(name))).into();
+        let mut holds: Vec<Hold> = ["a", "b", "c", "d"]
+            .map(|name| stage.certificates.hold(&identity(name)))
+            .into();
         stage.certificates.leaf(&identity("c")).await.unwrap();
         let error = stage.certificates.leaf(&identity("d")).await.unwrap_err();
         assert!(matches!(error, CertError::TooMany { most: 3, .. }), "{error}");

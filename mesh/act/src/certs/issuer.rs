@@ -120,12 +120,7 @@ impl Issuer {
     ///
     /// # Errors
     /// [`SigningError::Making`].
-    pub fn leaf(
-        &self,
-        key: &impl PublicKeyData,
-        name: &Name<'_>,
-        validity: Validity,
-    ) -> Result<Issued, SigningError> {
+    pub fn leaf(&self, key: &impl PublicKeyData, name: &Name<'_>, validity: Validity) -> Result<Issued, SigningError> {
         let validity = self.within(validity);
         let mut params = dated(validity)?;
         params.distinguished_name = DistinguishedName::new();
@@ -145,7 +140,11 @@ impl Issuer {
             }),
             Name::Host(_) => return Err(SigningError::Making("a host is a DNS name or an address".into())),
         }];
-        let serial = params.serial_number.as_ref().map(SerialNumber::to_bytes).unwrap_or_default();
+        let serial = params
+            .serial_number
+            .as_ref()
+            .map(SerialNumber::to_bytes)
+            .unwrap_or_default();
         let certificate = params.signed_by(key, &self.inner)?.der().clone();
         Ok(Issued {
             certificate,
@@ -211,7 +210,10 @@ fn authority_params(
 fn dated(validity: Validity) -> Result<CertificateParams, SigningError> {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let since = |time: SystemTime| {
-        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         Duration::from_secs(seconds)
     };
     let mut params = CertificateParams::default();

@@ -210,10 +210,26 @@ mod tests {
         };
         let late = now + Duration::from_secs(61);
         let early = now - Duration::from_secs(301);
-        let empty = Signed { chain: vec![], ..good.clone() };
-        let long = Signed { chain: vec![good.chain[0].clone(); 9], ..good.clone() };
-        let garbage = Signed { chain: vec![CertificateDer::from(vec![0x30; 10])], ..good.clone() };
-        for (unfit, at) in [(foreign, now), (good.clone(), late), (good, early), (empty, now), (long, now), (garbage, now)] {
+        let empty = Signed {
+            chain: vec![],
+            ..good.clone()
+        };
+        let long = Signed {
+            chain: vec![good.chain[0].clone(); 9],
+            ..good.clone()
+        };
+        let garbage = Signed {
+            chain: vec![CertificateDer::from(vec![0x30; 10])],
+            ..good.clone()
+        };
+        for (unfit, at) in [
+            (foreign, now),
+            (good.clone(), late),
+            (good, early),
+            (empty, now),
+            (long, now),
+            (garbage, now),
+        ] {
             Leaf::verified(&web(), pkcs8(&key), unfit, at).unwrap_err();
         }
     }
@@ -221,7 +237,8 @@ mod tests {
     #[test]
     fn a_leaf_ends_no_later_than_its_issuer() {
         let now = SystemTime::now();
-        let root = crate::certs::Issuer::root("short", Validity::around(now, Duration::ZERO, Duration::from_secs(90))).unwrap();
+        let root = crate::certs::Issuer::root("short", Validity::around(now, Duration::ZERO, Duration::from_secs(90)))
+            .unwrap();
         let key = KeyPair::generate().unwrap();
         let day = Validity::around(now, Duration::from_secs(300), Duration::from_secs(86_400));
         let issued = root.leaf(&key, &Name::Identity(&web()), day).unwrap();

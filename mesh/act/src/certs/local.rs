@@ -13,8 +13,7 @@ use rcgen::{CertificateSigningRequestParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use super::{
-    Authority, BoxFuture, CertError, Clock, Issuer, Leaf, Name, Signed, SigningError, Validity,
-    renewal::Request,
+    Authority, BoxFuture, CertError, Clock, Issuer, Leaf, Name, Signed, SigningError, Validity, renewal::Request,
 };
 
 /// Root and intermediate in memory; signs every CSR for the identity that is asked for.
@@ -41,7 +40,11 @@ impl LocalAuthority {
     /// # Errors
     /// [`SigningError::Making`].
     pub fn with_clock(clock: Clock) -> Result<Self, SigningError> {
-        let decade = Validity::around(clock(), Duration::from_secs(86_400), Duration::from_secs(10 * 365 * 86_400));
+        let decade = Validity::around(
+            clock(),
+            Duration::from_secs(86_400),
+            Duration::from_secs(10 * 365 * 86_400),
+        );
         let root = Issuer::root("local root", decade)?;
         let intermediate = root.intermediate("local intermediate", decade)?;
         Ok(Self {
@@ -100,7 +103,12 @@ impl LocalAuthority {
             .intermediate
             .leaf(key, &Name::Identity(identity), validity)
             .map_err(|error| error.to_string())?;
-        let middle = validity.not_before + (validity.not_after.duration_since(validity.not_before).unwrap_or_default() / 2);
+        let middle = validity.not_before
+            + (validity
+                .not_after
+                .duration_since(validity.not_before)
+                .unwrap_or_default()
+                / 2);
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         Leaf::verified(identity, key, self.bundle(issued.certificate), middle).map(Arc::new)
     }

@@ -18,6 +18,6 @@ mod renewal;
 pub use authority::{Authority, BoxFuture, CertError, Signed};
 pub use certificates::{Certificates, Hold, Settings};
 pub use issuer::{Issued, Issuer, Name, SigningError, Validity};
-pub use leaf::Leaf;
 pub(crate) use leaf::Facts;
+pub use leaf::Leaf;
 pub use renewal::{Clock, Random};

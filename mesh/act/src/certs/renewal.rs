@@ -99,8 +99,13 @@ impl Renewal {
             identity: identity.clone(),
             why: why.into(),
         };
-        let _permit = self.fetches.acquire().await.map_err(|_| CertError::Released(identity.clone()))?;
-        let request = Request::born(identity).map_err(|error| unavailable(&format!("no key could be made: {error}")))?;
+        let _permit = self
+            .fetches
+            .acquire()
+            .await
+            .map_err(|_| CertError::Released(identity.clone()))?;
+        let request =
+            Request::born(identity).map_err(|error| unavailable(&format!("no key could be made: {error}")))?;
         let signed = timeout(FETCH_DEADLINE, self.authority.sign(identity, &request.csr_pem))
             .await
             .map_err(|_| unavailable(&format!("no answer within {FETCH_DEADLINE:?}")))??;
@@ -136,7 +141,10 @@ impl Request {
 }
 
 fn announce(leaf: &Leaf) {
-    let since_epoch = leaf.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = leaf
+        .not_after
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     metrics::gauge!("weft_cert_expiration_timestamp_seconds", "identity" => leaf.identity.to_string())
         .set(since_epoch.as_secs_f64());
     tracing::info!(
