@@ -13,6 +13,7 @@ mod certificates;
 mod issuer;
 mod leaf;
 pub mod local;
+mod pem;
 mod renewal;
 
 pub use authority::{Authority, BoxFuture, CertError, Signed};
@@ -20,4 +21,5 @@ pub use certificates::{Certificates, Hold, Settings};
 pub use issuer::{Issued, Issuer, Name, SigningError, Validity};
 pub(crate) use leaf::Facts;
 pub use leaf::Leaf;
+pub use pem::{NotPem, certificates_of, pem};
 pub use renewal::{Clock, Random};
