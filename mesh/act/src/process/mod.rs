@@ -1,1 +1,5 @@
 //! A process' life: workers, signals, drain.
+
+mod workers;
+
+pub use workers::{NotTaken, Workers};
