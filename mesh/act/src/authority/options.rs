@@ -60,10 +60,14 @@ impl FromStr for CaAddress {
         let unfit = || NotAnAddress(text.chars().take(300).collect());
         let uri: Uri = text.parse().map_err(|_| unfit())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(unfit)?;
-        let bare = uri.path() == "/" && uri.query().is_none() && !text.contains('@');
-        let port = match uri.authority().and_then(http::uri::Authority::port) {
-            Some(port) => port.as_u16(),
-            None => 15012,
+        let bare = uri.path() == "/" && uri.query().is_none();
+        let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+        let port = match authority.strip_prefix(host).ok_or_else(unfit)? {
+            "" => 15012,
+            port => port
+                .strip_prefix(':')
+                .and_then(|port| port.parse().ok())
+                .ok_or_else(unfit)?,
         };
         if uri.scheme_str() != Some("https") || !bare || port == 0 {
             return Err(unfit());
