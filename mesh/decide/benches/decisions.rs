@@ -63,9 +63,16 @@ fn service(index: u32) -> Arc<Service> {
         })
         .collect();
     Arc::new(Service {
-        key: ServiceKey { namespace: format!("ns-{}", index % 500).into(), name: format!("svc-{index}").into() },
+        key: ServiceKey {
+            namespace: format!("ns-{}", index % 500).into(),
+            name: format!("svc-{index}").into(),
+        },
         addresses: vec![service_address(index)],
-        ports: vec![ServicePort { name: "http".into(), port: 80, app_protocol: None }],
+        ports: vec![ServicePort {
+            name: "http".into(),
+            port: 80,
+            app_protocol: None,
+        }],
         endpoints: endpoints.into(),
         publish_not_ready: false,
         waypoint: None,
@@ -86,7 +93,9 @@ fn policies() -> Arc<PolicySet> {
         rules: (0..10)
             .map(|rule| Rule {
                 from: vec![Source {
-                    principals: vec![StringMatch::Exact(format!("cluster.local/ns/ns-{}/sa/default", 90 - policy * 10 - rule).into())],
+                    principals: vec![StringMatch::Exact(
+                        format!("cluster.local/ns/ns-{}/sa/default", 90 - policy * 10 - rule).into(),
+                    )],
                     ..Source::default()
                 }],
                 ..Rule::default()
@@ -96,7 +105,12 @@ fn policies() -> Arc<PolicySet> {
         broken: None,
     };
     Arc::new(PolicySet {
-        policies: (0..10).map(|it| AppliedPolicy { policy: Arc::new(policy(it)), ports: None }).collect(),
+        policies: (0..10)
+            .map(|it| AppliedPolicy {
+                policy: Arc::new(policy(it)),
+                ports: None,
+            })
+            .collect(),
         ..PolicySet::default()
     })
 }
@@ -113,13 +127,24 @@ fn mesh() -> Snapshot {
 fn decisions(criterion: &mut Criterion) {
     let snapshot = mesh();
     let source = workload(7, &Arc::default());
-    let choice = Choice { random: 0x9e37_79b9_7f4a_7c15, load: &|_| 0, avoid: &[] };
+    let choice = Choice {
+        random: 0x9e37_79b9_7f4a_7c15,
+        load: &|_| 0,
+        avoid: &[],
+    };
     let to_pod = SocketAddr::new(address(77_777), 8080);
     let to_service = SocketAddr::new(service_address(7_777), 80);
-    criterion.bench_function("hop/pod", |bench| bench.iter(|| hop(&snapshot, &source, black_box(to_pod), &choice)));
-    criterion.bench_function("hop/service-of-10", |bench| bench.iter(|| hop(&snapshot, &source, black_box(to_service), &choice)));
+    criterion.bench_function("hop/pod", |bench| {
+        bench.iter(|| hop(&snapshot, &source, black_box(to_pod), &choice))
+    });
+    criterion.bench_function("hop/service-of-10", |bench| {
+        bench.iter(|| hop(&snapshot, &source, black_box(to_service), &choice))
+    });
 
-    let (set, peer) = (policies(), Identity::new("cluster.local", "ns-0", "default").expect("well-formed"));
+    let (set, peer) = (
+        policies(),
+        Identity::new("cluster.local", "ns-0", "default").expect("well-formed"),
+    );
     criterion.bench_function("verdict/10-policies-of-10-rules", |bench| {
         bench.iter(|| admit(&set, Some(black_box(&peer)), address(1), to_pod));
     });

@@ -112,7 +112,9 @@ fn addressable(address: SocketAddr) -> Result<(), Refusal> {
     if ports::is_ours(address.port()) {
         Err(Refusal::ReservedPort(address.port()))
     } else if address.port() == 0 || !is_unicast(ip) || ip.is_loopback() {
-        Err(Refusal::Malformed(format!("{address} is no address of another pod").into()))
+        Err(Refusal::Malformed(
+            format!("{address} is no address of another pod").into(),
+        ))
     } else {
         Ok(())
     }
@@ -281,7 +283,12 @@ fn source_address(source: &Workload, destination: IpAddr) -> IpAddr {
     } else {
         IpAddr::from([0u8; 16])
     };
-    source.addresses.iter().find(same_family).copied().unwrap_or(unspecified)
+    source
+        .addresses
+        .iter()
+        .find(same_family)
+        .copied()
+        .unwrap_or(unspecified)
 }
 
 #[cfg(test)]

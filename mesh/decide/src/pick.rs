@@ -116,7 +116,9 @@ mod tests {
             random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mixed = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            *seen.entry(picked(count, mixed ^ (mixed >> 31), &|_| 0, &[])).or_insert(0u64) += 1;
+            *seen
+                .entry(picked(count, mixed ^ (mixed >> 31), &|_| 0, &[]))
+                .or_insert(0u64) += 1;
         }
         let fair = draws / count as u64;
         assert!(seen.values().all(|times| times.abs_diff(fair) < fair / 10), "{seen:?}");

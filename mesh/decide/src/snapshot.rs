@@ -207,7 +207,11 @@ mod tests {
     use crate::model::{Capture, Phase};
 
     fn shared<K, V>(a: &Shards<K, V>, b: &Shards<K, V>) -> usize {
-        a.shards.iter().zip(&b.shards).filter(|(a, b)| Arc::ptr_eq(a, b)).count()
+        a.shards
+            .iter()
+            .zip(&b.shards)
+            .filter(|(a, b)| Arc::ptr_eq(a, b))
+            .count()
     }
 
     #[test]
@@ -254,9 +258,16 @@ mod tests {
     #[test]
     fn workloads_and_services_are_found_by_address() {
         let web = pod("demo", "web", "10.1.0.2");
-        let snapshot = snapshot(&[&web], &[&service("demo", "web", "10.2.0.1", (80, 8080), &[&web])], &[]);
+        let snapshot = snapshot(
+            &[&web],
+            &[&service("demo", "web", "10.2.0.1", (80, 8080), &[&web])],
+            &[],
+        );
         assert_eq!(&*snapshot.workload_at(ip("10.1.0.2")).expect("a workload").name, "web");
-        assert_eq!(&*snapshot.service_at(ip("10.2.0.1")).expect("a Service").key.name, "web");
+        assert_eq!(
+            &*snapshot.service_at(ip("10.2.0.1")).expect("a Service").key.name,
+            "web"
+        );
         assert!(snapshot.workload_at(ip("10.2.0.1")).is_none());
         assert!(snapshot.workload("demo.web").is_some());
     }
@@ -299,10 +310,16 @@ mod tests {
 
     #[test]
     fn a_services_address_goes_with_it_unless_another_has_it_by_now() {
-        let (a, b) = (service("demo", "a", "10.2.0.1", (80, 80), &[]), service("demo", "b", "10.2.0.1", (80, 80), &[]));
+        let (a, b) = (
+            service("demo", "a", "10.2.0.1", (80, 80), &[]),
+            service("demo", "b", "10.2.0.1", (80, 80), &[]),
+        );
         let mut snapshot = snapshot(&[], &[&a, &b], &[]);
         snapshot.remove_service(&a.key);
-        assert_eq!(snapshot.service_at(ip("10.2.0.1")).map(|it| it.key.clone()), Some(b.key.clone()));
+        assert_eq!(
+            snapshot.service_at(ip("10.2.0.1")).map(|it| it.key.clone()),
+            Some(b.key.clone())
+        );
         snapshot.remove_service(&b.key);
         assert!(snapshot.service_at(ip("10.2.0.1")).is_none());
     }

@@ -70,7 +70,11 @@ impl Shop {
     }
 
     fn snapshot(&self) -> Snapshot {
-        snapshot(&[&self.client, &self.web, &self.way_pod], &[&self.service], &[&self.way])
+        snapshot(
+            &[&self.client, &self.web, &self.way_pod],
+            &[&self.service],
+            &[&self.way],
+        )
     }
 
     fn go(&self, to: &str) -> Hop {
@@ -87,7 +91,9 @@ fn tunnel_to(hop: &Hop) -> Option<(SocketAddr, Option<&ServiceKey>)> {
 
 fn waypoint_for(hop: &Hop) -> Option<(String, SocketAddr)> {
     match hop {
-        Hop::Waypoint { waypoint, authority, .. } => Some((waypoint.key.to_string(), *authority)),
+        Hop::Waypoint {
+            waypoint, authority, ..
+        } => Some((waypoint.key.to_string(), *authority)),
         _ => None,
     }
 }
@@ -115,16 +121,32 @@ fn ports_of_the_mesh_and_addresses_of_nobody_are_refused() {
         assert_eq!(shop.go(&format!("10.1.0.2:{port}")), refused);
         assert_eq!(shop.go(&format!("192.0.2.1:{port}")), refused);
     }
-    for nobody in ["127.0.0.1:80", "[::1]:80", "0.0.0.0:80", "224.0.0.1:80", "255.255.255.255:80", "10.1.0.2:0"] {
-        assert!(matches!(shop.go(nobody), Hop::Refuse(Refusal::Malformed(_))), "{nobody}");
+    for nobody in [
+        "127.0.0.1:80",
+        "[::1]:80",
+        "0.0.0.0:80",
+        "224.0.0.1:80",
+        "255.255.255.255:80",
+        "10.1.0.2:0",
+    ] {
+        assert!(
+            matches!(shop.go(nobody), Hop::Refuse(Refusal::Malformed(_))),
+            "{nobody}"
+        );
     }
-    assert!(matches!(shop.go("[::ffff:127.0.0.1]:80"), Hop::Refuse(Refusal::Malformed(_))));
+    assert!(matches!(
+        shop.go("[::ffff:127.0.0.1]:80"),
+        Hop::Refuse(Refusal::Malformed(_))
+    ));
 }
 
 #[test]
 fn a_service_is_reached_by_hbone_at_its_endpoints_target_port() {
     let found = Shop::new().go("10.2.0.1:80");
-    assert_eq!(tunnel_to(&found), Some((at("10.1.0.2:8080"), Some(&service_key("demo", "web")))));
+    assert_eq!(
+        tunnel_to(&found),
+        Some((at("10.1.0.2:8080"), Some(&service_key("demo", "web"))))
+    );
     assert_eq!(Shop::new().go("[::ffff:10.2.0.1]:80"), found);
 }
 
@@ -206,7 +228,9 @@ fn an_endpoint_outside_the_mesh_is_plain() {
 fn a_pod_that_speaks_no_hbone_is_plain() {
     let mut shop = Shop::new();
     shop.web.capture = Capture::Outside;
-    assert!(matches!(shop.go("10.1.0.2:9"), Hop::Plain { to, workload: Some(_), service: None } if to == at("10.1.0.2:9")));
+    assert!(
+        matches!(shop.go("10.1.0.2:9"), Hop::Plain { to, workload: Some(_), service: None } if to == at("10.1.0.2:9"))
+    );
 }
 
 #[test]
@@ -262,7 +286,11 @@ fn a_waypoint_takes_only_the_traffic_it_is_for() {
         let mut shop = Shop::bound();
         shop.way.takes = takes;
         shop.web.waypoint = Some(waypoint_key("demo", "way"));
-        assert_eq!(waypoint_for(&shop.go("10.2.0.1:80")).is_some(), service_goes, "{takes:?}");
+        assert_eq!(
+            waypoint_for(&shop.go("10.2.0.1:80")).is_some(),
+            service_goes,
+            "{takes:?}"
+        );
         assert_eq!(waypoint_for(&shop.go("10.1.0.2:8080")).is_some(), pod_goes, "{takes:?}");
     }
 }
@@ -277,12 +305,22 @@ fn a_pod_that_needs_its_waypoint_is_reached_through_it_however_addressed() {
     // By a Service that has no waypoint of its own, too: the waypoint only knows the pod's address.
     let mut other = service("demo", "other", "10.2.0.2", (80, 8080), &[&shop.web]);
     let with_other = |other: &Service| {
-        let snapshot = snapshot(&[&shop.client, &shop.web, &shop.way_pod], &[&shop.service, other], &[&shop.way]);
+        let snapshot = snapshot(
+            &[&shop.client, &shop.web, &shop.way_pod],
+            &[&shop.service, other],
+            &[&shop.way],
+        );
         go(&snapshot, &shop.client, "10.2.0.2:80")
     };
-    assert_eq!(waypoint_for(&with_other(&other)), Some(("demo/way".into(), at("10.1.0.2:8080"))));
+    assert_eq!(
+        waypoint_for(&with_other(&other)),
+        Some(("demo/way".into(), at("10.1.0.2:8080")))
+    );
     other.waypoint = Some(waypoint_key("demo", "way"));
-    assert_eq!(waypoint_for(&with_other(&other)), Some(("demo/way".into(), at("10.2.0.2:80"))));
+    assert_eq!(
+        waypoint_for(&with_other(&other)),
+        Some(("demo/way".into(), at("10.2.0.2:80")))
+    );
 }
 
 #[test]
@@ -324,7 +362,10 @@ fn a_waypoint_on_another_port_does_not_help() {
 #[test]
 fn a_denied_connection_still_goes_to_who_decides_and_logs() {
     let mut shop = Shop::new();
-    shop.web.policies = policies(vec![allow("demo", "nobody", &[], &["cluster.local/ns/x/sa/y"])], Vec::new());
+    shop.web.policies = policies(
+        vec![allow("demo", "nobody", &[], &["cluster.local/ns/x/sa/y"])],
+        Vec::new(),
+    );
     assert!(tunnel_to(&shop.go("10.1.0.2:8080")).is_some());
 }
 
@@ -385,7 +426,13 @@ fn a_waypoint_is_asked_only_for_what_is_bound_to_it() {
 fn a_workload_bound_itself_is_bound_on_every_port_but_the_meshs() {
     let mut shop = Shop::new();
     shop.web.waypoint = Some(waypoint_key("demo", "way"));
-    let asked = |port: u16| bound(&shop.snapshot(), &waypoint_key("demo", "way"), (ip("10.1.0.2"), port).into());
+    let asked = |port: u16| {
+        bound(
+            &shop.snapshot(),
+            &waypoint_key("demo", "way"),
+            (ip("10.1.0.2"), port).into(),
+        )
+    };
     assert!(asked(1).is_ok() && asked(8080).is_ok());
     assert!(asked(15006).is_err());
 }

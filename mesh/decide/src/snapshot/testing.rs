@@ -149,7 +149,12 @@ pub(crate) fn policies(policies: Vec<crate::model::Policy>, waypoints: Vec<Bound
 /// An ALLOW policy of one rule: these methods only (none: any), from these principals only (none: any).
 pub(crate) fn allow(namespace: &str, name: &str, methods: &[&str], principals: &[&str]) -> crate::model::Policy {
     use crate::model::{Action, ObjectRef, Operation, Policy, Rule, Source, StringMatch};
-    let exact = |values: &[&str]| values.iter().map(|it| StringMatch::Exact((*it).into())).collect::<Vec<_>>();
+    let exact = |values: &[&str]| {
+        values
+            .iter()
+            .map(|it| StringMatch::Exact((*it).into()))
+            .collect::<Vec<_>>()
+    };
     let to = Operation {
         methods: exact(methods),
         ..Operation::default()
