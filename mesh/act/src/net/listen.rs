@@ -48,10 +48,15 @@ pub fn listen(netns: &Netns, listen: Listen) -> io::Result<TcpListener> {
     made.map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AddrInUse => "another program has it; stop that one or choose another port",
-            io::ErrorKind::PermissionDenied => "a privilege is missing: CAP_NET_ADMIN, or CAP_NET_BIND_SERVICE below 1024",
+            io::ErrorKind::PermissionDenied => {
+                "a privilege is missing: CAP_NET_ADMIN, or CAP_NET_BIND_SERVICE below 1024"
+            }
             _ => "see the error",
         };
-        io::Error::new(error.kind(), format!("cannot listen on {}: {error}; {remedy}", listen.address))
+        io::Error::new(
+            error.kind(),
+            format!("cannot listen on {}: {error}; {remedy}", listen.address),
+        )
     })
 }
 
@@ -105,6 +110,9 @@ mod tests {
             transparent: false,
         };
         let error = listen(&Netns::own(), again).expect_err("taken").to_string();
-        assert!(error.contains(&again.address.to_string()) && error.contains("another program"), "{error}");
+        assert!(
+            error.contains(&again.address.to_string()) && error.contains("another program"),
+            "{error}"
+        );
     }
 }

@@ -81,7 +81,9 @@ mod tests {
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        let client = TcpStream::connect(listener.local_addr().expect("bound"))
+            .await
+            .expect("connects");
         (client, listener.accept().await.expect("accepts").0)
     }
 
