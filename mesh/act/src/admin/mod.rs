@@ -1,2 +1,72 @@
 //! Admin, metrics and readiness endpoints of a process: a `match` on hyper, on loopback and, if asked, on a
-//! Unix socket that `weft` finds.
+//! Unix socket that `weft` finds. Comes in: HTTP/1.1 requests of operators and scrapers. Goes out: what the
+//! process knows, as JSON. Never: anything that changes traffic.
+
+mod dump;
+mod listen;
+mod respond;
+
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    certs::Certificates,
+    config::Reader,
+    process::Readiness,
+    telemetry::{Logs, Metrics},
+};
+
+/// Where a process can be asked. Flags that every binary shares.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AdminOptions {
+    /// Address of the admin endpoints; keep it on loopback, they tell everything
+    #[arg(long, env = "WEFT_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:15000")]
+    pub admin: SocketAddr,
+    /// Unix socket with the same endpoints, where `weft` finds this process
+    #[arg(long, env = "WEFT_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+    /// Address of Prometheus metrics (`/metrics`)
+    #[arg(long, env = "WEFT_METRICS", value_name = "ADDR", default_value = "0.0.0.0:15020")]
+    pub metrics: SocketAddr,
+    /// Address of readiness (`/healthz/ready`)
+    #[arg(long, env = "WEFT_READY", value_name = "ADDR", default_value = "0.0.0.0:15021")]
+    pub ready: SocketAddr,
+}
+
+/// What a process answers with. `None` where it has no such thing.
+#[derive(Clone)]
+pub struct Admin {
+    /// Which binary, and which instance: `ztunnel`, `node-1`.
+    pub process: (&'static str, String),
+    /// Its configuration.
+    pub reader: Option<Reader>,
+    /// Its certificates.
+    pub certificates: Option<Certificates>,
+    /// Its metrics.
+    pub metrics: Metrics,
+    /// Its logger.
+    pub logs: Option<Logs>,
+    /// Whether it is ready.
+    pub readiness: Readiness,
+    /// Further parts of `/config_dump`, by name.
+    pub parts: Vec<(&'static str, Part)>,
+}
+
+/// A part of `/config_dump`, made when asked.
+pub type Part = Arc<dyn Fn() -> Value + Send + Sync>;
+
+impl Admin {
+    /// Everything this process knows, as `/config_dump` tells it.
+    pub fn dump(&self) -> Value {
+        dump::everything(self)
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Admin")
+            .field("process", &self.process)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,56 +1,17 @@
 //! One connection as telemetry tells it: opened, counted while flowing, ended in exactly one outcome.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use decide::model::{Decider, Identity, Refusal, ServiceKey, Workload};
+use decide::model::Refusal;
+use metrics::{Counter, Label};
+use tokio::time::Instant;
 
-/// Who reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reporter {
-    /// The client's ztunnel.
-    Source,
-    /// The server's ztunnel.
-    Destination,
-    /// A waypoint.
-    Waypoint,
-}
+use super::{
+    labels::{FlowLabels, SeriesKey, overflow},
+    metrics::Series,
+};
 
-/// How the connection is protected on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// Mutual TLS (HBONE).
-    MutualTls,
-    /// Plaintext.
-    None,
-}
-
-/// One side of a flow. What is not known stays empty and is reported as `unknown`.
-#[derive(Debug, Clone, Default)]
-pub struct Party {
-    /// Its workload, if known.
-    pub workload: Option<Arc<Workload>>,
-    /// Its verified identity, if it has one.
-    pub identity: Option<Identity>,
-    /// Its address and port.
-    pub address: Option<SocketAddr>,
-}
-
-/// Everything the metrics and the log say about a flow before it starts.
-#[derive(Debug, Clone)]
-pub struct FlowLabels {
-    /// Who reports.
-    pub reporter: Reporter,
-    /// The client.
-    pub source: Party,
-    /// The server (the picked endpoint, where one was picked).
-    pub destination: Party,
-    /// The Service that was addressed, if one was.
-    pub service: Option<ServiceKey>,
-    /// How it is protected.
-    pub security: Security,
-    /// The rule that allowed it, if one was needed: written to the log.
-    pub allowed_by: Option<Decider>,
-}
+static METERS: Series<SeriesKey, Meters> = Series::new();
 
 /// How a flow ended. Exactly one per flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,20 +32,43 @@ pub enum Outcome {
 
 /// A connection being told of. Counted as opened when made. Dropped without [`Connection::finish`], it ends
 /// as [`Outcome::Drained`], so that no path forgets its log line.
-#[derive(Debug)]
 pub struct Connection {
     labels: FlowLabels,
+    meters: Arc<Meters>,
+    opened: Instant,
+    sent: u64,
+    received: u64,
+    ended: bool,
+}
+
+struct Meters {
+    opened: Counter,
+    closed: Counter,
+    sent: Counter,
+    received: Counter,
 }
 
 impl Connection {
     /// A connection opens.
     pub fn open(labels: FlowLabels) -> Self {
-        Self { labels }
+        let meters = METERS
+            .handles(labels.key(), || METERS.sweep(), |key| Meters::resolve(key.labels()))
+            .unwrap_or_else(|| Arc::new(Meters::resolve(overflow())));
+        meters.opened.increment(1);
+        Self {
+            labels,
+            meters,
+            opened: Instant::now(),
+            sent: 0,
+            received: 0,
+            ended: false,
+        }
     }
 
     /// A connection was refused before it opened: one log line, `istio_tcp_connections_failed_total`.
-    pub fn refused(labels: FlowLabels, refusal: Refusal) {
-        Self { labels }.finish(Outcome::Refused(refusal));
+    pub fn refused(labels: FlowLabels, refusal: &Refusal) {
+        count_failed(&labels, refusal);
+        log(&labels, &Outcome::Refused(refusal.clone()), 0, 0, None);
     }
 
     /// What was said when it opened.
@@ -95,11 +79,119 @@ impl Connection {
     /// Adds bytes that flowed since the last call: from client to server, and back. Cheap; call it on a tick
     /// of at most 15 s and once at the end, also with zeroes (that keeps the series alive).
     pub fn count(&mut self, sent: u64, received: u64) {
-        let _ = (sent, received);
+        self.sent += sent;
+        self.received += received;
+        self.meters.sent.increment(sent);
+        self.meters.received.increment(received);
+        self.meters.opened.increment(0);
+        self.meters.closed.increment(0);
     }
 
     /// It ended: closes the counters and writes the one access log line.
-    pub fn finish(self, outcome: Outcome) {
-        let _ = outcome;
+    pub fn finish(mut self, outcome: &Outcome) {
+        self.end(outcome);
     }
+
+    fn end(&mut self, outcome: &Outcome) {
+        self.ended = true;
+        self.meters.closed.increment(1);
+        if let Outcome::Refused(refusal) | Outcome::Cut(refusal) = outcome {
+            count_failed(&self.labels, refusal);
+        }
+        log(&self.labels, outcome, self.sent, self.received, Some(self.opened));
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(&Outcome::Drained);
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Connection")
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Outcome {
+    /// One word for the log.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Reset(_) => "reset",
+            Self::Refused(_) => "refused",
+            Self::Cut(_) => "cut",
+            Self::Drained => "drained",
+            Self::TimedOut(_) => "timed-out",
+        }
+    }
+}
+
+impl Meters {
+    fn resolve(labels: Vec<Label>) -> Self {
+        Self {
+            opened: metrics::counter!("istio_tcp_connections_opened_total", labels.clone()),
+            closed: metrics::counter!("istio_tcp_connections_closed_total", labels.clone()),
+            sent: metrics::counter!("istio_tcp_sent_bytes_total", labels.clone()),
+            received: metrics::counter!("istio_tcp_received_bytes_total", labels),
+        }
+    }
+}
+
+fn count_failed(labels: &FlowLabels, refusal: &Refusal) {
+    static FAILED: Series<(SeriesKey, &'static str), Counter> = Series::new();
+    let resolve = |mut labels: Vec<Label>, flags: &'static str| {
+        labels.push(Label::from_static_parts("response_flags", flags));
+        metrics::counter!("istio_tcp_connections_failed_total", labels)
+    };
+    FAILED
+        .handles(
+            (labels.key(), refusal.label()),
+            || FAILED.sweep(),
+            |(key, flags)| resolve(key.labels(), flags),
+        )
+        .unwrap_or_else(|| Arc::new(resolve(overflow(), refusal.label())))
+        .increment(1);
+}
+
+/// The access log line: Istio's field names, then what Weft adds (`outcome`, `refusal`, `policy`).
+fn log(labels: &FlowLabels, outcome: &Outcome, sent: u64, received: u64, opened: Option<Instant>) {
+    let (refusal, policy) = match outcome {
+        Outcome::Refused(refusal) | Outcome::Cut(refusal) => (Some(refusal), refusal.decider()),
+        _ => (None, labels.allowed_by.as_ref()),
+    };
+    let detail = match outcome {
+        Outcome::Reset(why) | Outcome::TimedOut(why) => Some(why.to_string()),
+        Outcome::Refused(refusal) | Outcome::Cut(refusal) => Some(refusal.to_string()),
+        Outcome::Closed | Outcome::Drained => None,
+    };
+    let source = labels.source.workload.as_deref();
+    let destination = labels.destination.workload.as_deref();
+    tracing::info!(
+        target: "access",
+        reporter = labels.reporter.label(),
+        src.addr = labels.source.address.map(tracing::field::display),
+        src.workload = source.map(|it| &*it.name),
+        src.namespace = source.map(|it| &*it.namespace),
+        src.identity = labels.source.identity.as_ref().map(tracing::field::display),
+        dst.addr = labels.destination.address.map(tracing::field::display),
+        dst.service = labels.service.as_ref().map(tracing::field::display),
+        dst.workload = destination.map(|it| &*it.name),
+        dst.namespace = destination.map(|it| &*it.namespace),
+        dst.identity = labels.destination.identity.as_ref().map(tracing::field::display),
+        security = labels.security.label(),
+        bytes_sent = sent,
+        bytes_recv = received,
+        duration_ms = opened.map(|it| it.elapsed().as_secs_f64() * 1000.0),
+        outcome = outcome.label(),
+        refusal = refusal.map(Refusal::label),
+        policy = policy.map(tracing::field::display),
+        reason = detail,
+        "connection"
+    );
 }

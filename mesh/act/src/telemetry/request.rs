@@ -3,21 +3,28 @@
 use std::{sync::Arc, time::Duration};
 
 use decide::model::{Decider, Refusal};
+use metrics::{Counter, Histogram, Label};
 
-use super::FlowLabels;
+use super::{
+    labels::{FlowLabels, SeriesKey, overflow},
+    metrics::Series,
+};
 
-/// A finished request: `istio_requests_total`, `istio_request_duration_milliseconds`, one access log line.
+static METERS: Series<RequestKey, Meters> = Series::new();
+
+/// A finished request: `istio_requests_total`, `istio_request_duration_milliseconds`, byte counters and one
+/// access log line.
 #[derive(Debug, Clone)]
 pub struct RequestRecord {
     /// Who and what.
     pub labels: FlowLabels,
     /// Method.
     pub method: Arc<str>,
-    /// Path, without query; cut at 512 bytes.
+    /// Path, without query; the log cuts it at 512 bytes.
     pub path: Arc<str>,
     /// `http` or `grpc`.
     pub protocol: &'static str,
-    /// HTTP status sent to the client.
+    /// HTTP status sent to the client; 0 when the client went away first.
     pub status: u16,
     /// Why it was refused or failed, if it was us.
     pub refusal: Option<Refusal>,
@@ -29,9 +36,98 @@ pub struct RequestRecord {
     pub duration: Duration,
 }
 
+type RequestKey = (SeriesKey, &'static str, u16, &'static str);
+
+struct Meters {
+    requests: Counter,
+    duration: Histogram,
+    request_bytes: Counter,
+    response_bytes: Counter,
+}
+
 impl RequestRecord {
     /// Counts and logs it.
     pub fn record(self) {
-        let _ = self;
+        let flags = self.refusal.as_ref().map_or("-", Refusal::label);
+        let key = (self.labels.key(), self.protocol, self.status, flags);
+        let meters = METERS
+            .handles(
+                key,
+                || METERS.sweep(),
+                |(key, protocol, status, flags)| Meters::resolve(key.labels(), protocol, *status, flags),
+            )
+            .unwrap_or_else(|| Arc::new(Meters::resolve(overflow(), self.protocol, self.status, flags)));
+        meters.requests.increment(1);
+        meters.duration.record(self.duration.as_secs_f64() * 1000.0);
+        meters.request_bytes.increment(self.bytes.0);
+        meters.response_bytes.increment(self.bytes.1);
+        self.log();
+    }
+
+    fn log(&self) {
+        let (source, destination) = (&self.labels.source, &self.labels.destination);
+        let policy = self
+            .refusal
+            .as_ref()
+            .map_or(self.labels.allowed_by.as_ref(), Refusal::decider);
+        tracing::info!(
+            target: "access",
+            reporter = self.labels.reporter.label(),
+            method = &*self.method,
+            path = shortened(&self.path),
+            status = self.status,
+            src.addr = source.address.map(tracing::field::display),
+            src.workload = source.workload.as_deref().map(|it| &*it.name),
+            src.identity = source.identity.as_ref().map(tracing::field::display),
+            dst.addr = destination.address.map(tracing::field::display),
+            dst.service = self.labels.service.as_ref().map(tracing::field::display),
+            dst.workload = destination.workload.as_deref().map(|it| &*it.name),
+            dst.identity = destination.identity.as_ref().map(tracing::field::display),
+            security = self.labels.security.label(),
+            route = self.route.as_ref().map(tracing::field::display),
+            bytes_recv = self.bytes.0,
+            bytes_sent = self.bytes.1,
+            duration_ms = self.duration.as_secs_f64() * 1000.0,
+            refusal = self.refusal.as_ref().map(Refusal::label),
+            policy = policy.map(tracing::field::display),
+            reason = self.refusal.as_ref().map(ToString::to_string),
+            "request"
+        );
+    }
+}
+
+impl Meters {
+    fn resolve(mut labels: Vec<Label>, protocol: &'static str, status: u16, flags: &'static str) -> Self {
+        labels.push(Label::from_static_parts("request_protocol", protocol));
+        labels.push(Label::new("response_code", status.to_string()));
+        labels.push(Label::from_static_parts("response_flags", flags));
+        Self {
+            requests: metrics::counter!("istio_requests_total", labels.clone()),
+            duration: metrics::histogram!("istio_request_duration_milliseconds", labels.clone()),
+            request_bytes: metrics::counter!("istio_request_bytes_total", labels.clone()),
+            response_bytes: metrics::counter!("istio_response_bytes_total", labels),
+        }
+    }
+}
+
+/// At most 512 bytes of a path, cut between characters.
+fn shortened(path: &str) -> &str {
+    let end = (0..=512.min(path.len()))
+        .rev()
+        .find(|at| path.is_char_boundary(*at))
+        .unwrap_or(0);
+    &path[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn a_long_path_is_cut_between_characters() {
+        assert_eq!(shortened("/a"), "/a");
+        let long = "é".repeat(400);
+        assert_eq!(shortened(&long).len(), 512);
+        assert_eq!(shortened(&format!("a{long}")).len(), 511);
     }
 }

