@@ -8,8 +8,11 @@ use std::{
 };
 
 /// Floors inside `decide`, lowest first. Modules of one floor may use one another.
-const DECIDE: &[&[&str]] =
-    &[&["model"], &["snapshot"], &["entitle", "hop", "pick", "route", "verdict", "verify", "why"]];
+const DECIDE: &[&[&str]] = &[
+    &["model"],
+    &["snapshot"],
+    &["entitle", "hop", "pick", "route", "verdict", "verify", "why"],
+];
 
 /// Floors inside `act`, lowest first.
 const ACT: &[&[&str]] = &[
@@ -33,7 +36,16 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// What no pure crate may name.
-const IO: &[&str] = &["tokio", "std::net::Tcp", "std::net::Udp", "std::fs", "std::process", "SystemTime", "Instant", "fastrand"];
+const IO: &[&str] = &[
+    "tokio",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::fs",
+    "std::process",
+    "SystemTime",
+    "Instant",
+    "fastrand",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -48,8 +60,14 @@ fn modules_use_only_lower_floors() {
 #[test]
 fn every_module_has_its_floor() {
     for (folder, floors) in [("mesh/decide/src", DECIDE), ("mesh/act/src", ACT)] {
-        let drawn: BTreeSet<_> = floors.iter().flat_map(|floor| floor.iter().map(|it| (*it).to_owned())).collect();
-        let found: BTreeSet<_> = sources(&root().join(folder)).iter().filter_map(|file| module(file, folder)).collect();
+        let drawn: BTreeSet<_> = floors
+            .iter()
+            .flat_map(|floor| floor.iter().map(|it| (*it).to_owned()))
+            .collect();
+        let found: BTreeSet<_> = sources(&root().join(folder))
+            .iter()
+            .filter_map(|file| module(file, folder))
+            .collect();
         assert_eq!(found, drawn, "{folder}");
     }
 }
@@ -93,10 +111,19 @@ fn breaches(folder: &str, floors: &[&[&str]]) -> Vec<String> {
     for file in sources(&root().join(folder)) {
         let Some(own) = module(&file, folder) else { continue };
         for (line, text) in code(&file) {
-            for used in text.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()) {
-                let Some(used) = used.filter(|used| *used != own) else { continue };
+            for used in text
+                .split("crate::")
+                .skip(1)
+                .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next())
+            {
+                let Some(used) = used.filter(|used| *used != own) else {
+                    continue;
+                };
                 if height(used).is_some_and(|used| Some(used) > height(&own)) {
-                    found.push(format!("{}:{line}: {own} uses {used}, which stands above it", file.display()));
+                    found.push(format!(
+                        "{}:{line}: {own} uses {used}, which stands above it",
+                        file.display()
+                    ));
                 }
             }
         }
@@ -107,13 +134,21 @@ fn breaches(folder: &str, floors: &[&[&str]]) -> Vec<String> {
 /// The first-level module a file belongs to; `None` for `lib.rs`.
 fn module(file: &Path, folder: &str) -> Option<String> {
     let inside = file.strip_prefix(root().join(folder)).ok()?;
-    let name = inside.components().next()?.as_os_str().to_str()?.trim_end_matches(".rs").to_owned();
+    let name = inside
+        .components()
+        .next()?
+        .as_os_str()
+        .to_str()?
+        .trim_end_matches(".rs")
+        .to_owned();
     (name != "lib").then_some(name)
 }
 
 /// Lines of code outside comments and test modules.
 fn code(file: &Path) -> Vec<(usize, String)> {
-    let test_file = file.file_stem().is_some_and(|stem| stem == "tests" || stem == "naive" || stem == "testing");
+    let test_file = file
+        .file_stem()
+        .is_some_and(|stem| stem == "tests" || stem == "naive" || stem == "testing");
     if test_file {
         return Vec::new();
     }

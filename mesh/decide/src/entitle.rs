@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{model::Identity, snapshot::Snapshot};
+use crate::{
+    model::{Capture, Identity, Phase, Workload},
+    snapshot::Snapshot,
+};
 
 /// An authenticated caller of the CA.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,11 +74,265 @@ pub enum NotEntitled {
     },
 }
 
-/// Whether `caller` may hold `wanted`, by the pods of the snapshot.
+/// Whether `caller` may hold `wanted`, by the pods of the snapshot. Looks at every workload once: it is asked
+/// by the CA for one certificate at a time, never on a data path.
 ///
 /// # Errors
 /// Why not.
 pub fn entitle(caller: &Caller, wanted: &Identity, snapshot: &Snapshot) -> Result<(), NotEntitled> {
-    let _ = (caller, wanted, snapshot);
-    todo!()
+    let ours = &snapshot.mesh.trust_domain;
+    if wanted.trust_domain() != &**ours {
+        return Err(NotEntitled::ForeignTrustDomain {
+            wanted: wanted.clone(),
+            ours: ours.clone(),
+        });
+    }
+    match caller {
+        Caller::Node { node, .. } => node_may_hold(node, wanted, snapshot),
+        Caller::Pod { uid, identity } => {
+            let serves = snapshot
+                .workloads
+                .get(uid)
+                .is_some_and(|pod| pod.identity == *identity && pod.serves.is_some() && pod.phase != Phase::Finished);
+            (serves && identity == wanted)
+                .then_some(())
+                .ok_or_else(|| NotEntitled::NotItsOwn {
+                    pod: uid.clone(),
+                    wanted: wanted.clone(),
+                })
+        }
+        Caller::Mapped { subject, identities } => {
+            identities
+                .contains(wanted)
+                .then_some(())
+                .ok_or_else(|| NotEntitled::NotMapped {
+                    subject: subject.clone(),
+                    wanted: wanted.clone(),
+                })
+        }
+    }
+}
+
+fn node_may_hold(node: &Arc<str>, wanted: &Identity, snapshot: &Snapshot) -> Result<(), NotEntitled> {
+    let of_waypoint = snapshot.waypoints.values().any(|waypoint| waypoint.identity == *wanted)
+        || snapshot
+            .workloads
+            .values()
+            .any(|pod| pod.identity == *wanted && pod.serves.is_some());
+    if of_waypoint {
+        return Err(NotEntitled::WaypointIdentity(wanted.clone()));
+    }
+    let runs_here = |pod: &Arc<Workload>| {
+        pod.identity == *wanted && pod.node == *node && pod.capture == Capture::Captured && pod.phase != Phase::Finished
+    };
+    if snapshot.workloads.values().any(runs_here) {
+        Ok(())
+    } else {
+        Err(NotEntitled::NoSuchPodOnNode {
+            node: node.clone(),
+            wanted: wanted.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
+
+    fn identity(namespace: &str, account: &str) -> Identity {
+        Identity::new("cluster.local", namespace, account).unwrap()
+    }
+
+    fn gateway() -> WaypointKey {
+        WaypointKey {
+            namespace: "shop".into(),
+            name: "waypoint".into(),
+        }
+    }
+
+    fn pod(uid: &str, account: &str, node: &str) -> Workload {
+        Workload {
+            uid: uid.into(),
+            name: uid.into(),
+            namespace: "shop".into(),
+            node: node.into(),
+            identity: identity("shop", account),
+            addresses: Vec::new(),
+            labels: Arc::new(BTreeMap::new()),
+            owner: uid.into(),
+            ports: Vec::new(),
+            capture: Capture::Captured,
+            phase: Phase::Ready,
+            waypoint: None,
+            serves: None,
+            services: Vec::new(),
+            policies: Arc::new(PolicySet::default()),
+        }
+    }
+
+    fn snapshot(pods: Vec<Workload>) -> Snapshot {
+        let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
+        for pod in pods {
+            snapshot.put_workload(Arc::new(pod));
+        }
+        snapshot
+    }
+
+    fn node(name: &str) -> Caller {
+        Caller::Node {
+            node: name.into(),
+            pod: "ztunnel".into(),
+        }
+    }
+
+    fn waypoint_pod() -> Workload {
+        Workload {
+            capture: Capture::Native,
+            serves: Some(gateway()),
+            ..pod("way", "waypoint", "node-1")
+        }
+    }
+
+    #[test]
+    fn a_node_holds_the_identities_of_its_enrolled_pods() {
+        let snapshot = snapshot(vec![pod("a", "web", "node-1"), pod("b", "db", "node-2")]);
+        assert_eq!(entitle(&node("node-1"), &identity("shop", "web"), &snapshot), Ok(()));
+        assert!(matches!(
+            entitle(&node("node-1"), &identity("shop", "db"), &snapshot),
+            Err(NotEntitled::NoSuchPodOnNode { .. })
+        ));
+    }
+
+    #[test]
+    fn only_captured_pods_that_have_not_finished_count() {
+        for (capture, phase, held) in [
+            (Capture::Captured, Phase::Starting, true),
+            (Capture::Captured, Phase::Terminating, true),
+            (Capture::Captured, Phase::Finished, false),
+            (Capture::Native, Phase::Ready, false),
+            (Capture::Outside, Phase::Ready, false),
+            (Capture::HostNetwork, Phase::Ready, false),
+        ] {
+            let pod = Workload {
+                capture,
+                phase,
+                ..pod("a", "web", "node-1")
+            };
+            let answer = entitle(&node("node-1"), &identity("shop", "web"), &snapshot(vec![pod]));
+            assert_eq!(answer.is_ok(), held, "{capture:?} {phase:?}");
+        }
+    }
+
+    #[test]
+    fn no_node_holds_the_identity_of_a_waypoint() {
+        let wanted = identity("shop", "waypoint");
+        let serving = snapshot(vec![pod("a", "waypoint", "node-1"), waypoint_pod()]);
+        let mut declared = snapshot(vec![pod("a", "waypoint", "node-1")]);
+        declared.waypoints.insert(
+            gateway(),
+            Arc::new(Waypoint {
+                key: gateway(),
+                identity: wanted.clone(),
+                takes: WaypointFor::Service,
+                endpoints: Vec::new(),
+            }),
+        );
+        for snapshot in [serving, declared] {
+            assert_eq!(
+                entitle(&node("node-1"), &wanted, &snapshot),
+                Err(NotEntitled::WaypointIdentity(wanted.clone()))
+            );
+        }
+    }
+
+    #[test]
+    fn a_pod_holds_its_own_identity_only_and_only_as_a_waypoint() {
+        let caller = |uid: &str, account: &str| Caller::Pod {
+            uid: uid.into(),
+            identity: identity("shop", account),
+        };
+        let finished = Workload {
+            uid: "gone".into(),
+            phase: Phase::Finished,
+            ..waypoint_pod()
+        };
+        let snapshot = snapshot(vec![pod("a", "web", "node-1"), waypoint_pod(), finished]);
+        for (caller, wanted, held) in [
+            (caller("way", "waypoint"), "waypoint", true),
+            (caller("way", "waypoint"), "web", false),
+            (caller("way", "web"), "web", false),
+            (caller("a", "web"), "web", false),
+            (caller("nobody", "waypoint"), "waypoint", false),
+            (caller("gone", "waypoint"), "waypoint", false),
+        ] {
+            let answer = entitle(&caller, &identity("shop", wanted), &snapshot);
+            assert_eq!(answer.is_ok(), held, "{caller:?} {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_subject_holds_what_its_mapping_names() {
+        let caller = Caller::Mapped {
+            subject: "ci".into(),
+            identities: vec![identity("build", "runner")],
+        };
+        let snapshot = snapshot(vec![pod("a", "web", "node-1")]);
+        assert_eq!(entitle(&caller, &identity("build", "runner"), &snapshot), Ok(()));
+        assert!(matches!(
+            entitle(&caller, &identity("shop", "web"), &snapshot),
+            Err(NotEntitled::NotMapped { .. })
+        ));
+    }
+
+    #[test]
+    fn a_foreign_trust_domain_is_nobodys() {
+        let foreign = Identity::new("elsewhere.org", "shop", "web").unwrap();
+        let foreign_pod = Workload {
+            identity: foreign.clone(),
+            serves: Some(gateway()),
+            ..pod("a", "web", "node-1")
+        };
+        let snapshot = snapshot(vec![foreign_pod]);
+        let callers = [
+            node("node-1"),
+            Caller::Pod {
+                uid: "a".into(),
+                identity: foreign.clone(),
+            },
+            Caller::Mapped {
+                subject: "ci".into(),
+                identities: vec![foreign.clone()],
+            },
+        ];
+        for caller in callers {
+            assert!(matches!(
+                entitle(&caller, &foreign, &snapshot),
+                Err(NotEntitled::ForeignTrustDomain { .. })
+            ));
+        }
+    }
+
+    proptest! {
+        /// However the pods lie, a node never holds what none of its own pods is.
+        #[test]
+        fn a_node_never_holds_what_does_not_run_on_it(
+            places in proptest::collection::vec((0_usize..3, 0_usize..3), 0..8),
+            asked in 0_usize..3,
+            account in 0_usize..3,
+        ) {
+            let name = |kind: &str, index: usize| format!("{kind}-{index}");
+            let pods = places
+                .iter()
+                .enumerate()
+                .map(|(index, (node, account))| pod(&name("pod", index), &name("sa", *account), &name("node", *node)))
+                .collect();
+            let held = entitle(&node(&name("node", asked)), &identity("shop", &name("sa", account)), &snapshot(pods));
+            prop_assert_eq!(held.is_ok(), places.contains(&(asked, account)));
+        }
+    }
 }

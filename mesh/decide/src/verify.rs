@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 
 use crate::model::Identity;
 
@@ -41,6 +42,8 @@ pub enum NotVerified {
 }
 
 /// Who presented this chain (leaf first), if it holds at `now` for `usage` under `roots`, in `trust_domain`.
+/// The extended key usage is checked where it is written; a leaf without any is fit for both sides
+/// (RFC 5280 4.2.1.12).
 ///
 /// # Errors
 /// Why it proves nothing.
@@ -51,6 +54,26 @@ pub fn verify(
     usage: Usage,
     now: UnixTime,
 ) -> Result<Identity, NotVerified> {
-    let _ = (chain, roots, trust_domain, usage, now);
-    todo!()
+    let (leaf, intermediates) = chain.split_first().ok_or(NotVerified::Missing)?;
+    let broken = |error: webpki::Error| NotVerified::Chain(error.to_string().into());
+    let leaf = EndEntityCert::try_from(leaf).map_err(broken)?;
+    let usage = match usage {
+        Usage::Client => KeyUsage::client_auth(),
+        Usage::Server => KeyUsage::server_auth(),
+    };
+    leaf.verify_for_usage(ALL_VERIFICATION_ALGS, roots, intermediates, now, usage, None, None)
+        .map_err(broken)?;
+    let mut names = leaf.valid_uri_names();
+    let (Some(name), None) = (names.next(), names.next()) else {
+        return Err(NotVerified::NoIdentity);
+    };
+    let identity: Identity = name.parse().map_err(|_| NotVerified::NoIdentity)?;
+    if identity.trust_domain() == trust_domain {
+        Ok(identity)
+    } else {
+        Err(NotVerified::ForeignTrustDomain(identity))
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 mod dump;
 mod listen;
 mod respond;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -55,6 +57,13 @@ pub struct Admin {
 
 /// A part of `/config_dump`, made when asked.
 pub type Part = Arc<dyn Fn() -> Value + Send + Sync>;
+
+impl Admin {
+    /// Everything this process knows, as `/config_dump` tells it.
+    pub fn dump(&self) -> Value {
+        dump::everything(self)
+    }
+}
 
 impl fmt::Debug for Admin {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -102,3 +102,77 @@ impl serde::Serialize for Identity {
         serializer.collect_str(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_is_read_as_it_is_written() {
+        let identity: Identity = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
+        assert_eq!(identity.trust_domain(), "cluster.local");
+        assert_eq!(identity.namespace(), "shop");
+        assert_eq!(identity.service_account(), "web");
+        assert_eq!(identity.principal(), "cluster.local/ns/shop/sa/web");
+        assert_eq!(identity.to_string(), "spiffe://cluster.local/ns/shop/sa/web");
+    }
+
+    #[test]
+    fn what_is_not_of_the_form_is_refused() {
+        for uri in [
+            "",
+            "cluster.local/ns/shop/sa/web",
+            "http://cluster.local/ns/shop/sa/web",
+            "spiffe:///ns/shop/sa/web",
+            "spiffe://cluster.local",
+            "spiffe://cluster.local/",
+            "spiffe://cluster.local/ns//sa/web",
+            "spiffe://cluster.local/ns/shop/sa/",
+            "spiffe://cluster.local/ns/shop/sa/web/",
+            "spiffe://cluster.local/ns/shop/sa/web/x",
+            "spiffe://cluster.local/ns/shop/x/sa/web",
+            "spiffe://cluster.local/ns/shop/sa/web?x",
+            "spiffe://cluster.local/ns/shop/sa/web#x",
+            "spiffe://cluster.local/ns/shop/sa/a%2fb",
+            "spiffe://cluster.local:15012/ns/shop/sa/web",
+            "spiffe://user@cluster.local/ns/shop/sa/web",
+            "spiffe://Cluster.Local/ns/shop/sa/web",
+            "spiffe://cluster.local/NS/shop/SA/web",
+            " spiffe://cluster.local/ns/shop/sa/web",
+            "spiffe://cluster.local/ns/shop/sa/web\n",
+            "spiffe://cluster.local/ns/shöp/sa/web",
+        ] {
+            assert_eq!(uri.parse::<Identity>(), Err(NotAnIdentity(uri.to_owned())), "{uri}");
+        }
+    }
+
+    #[test]
+    fn parts_of_more_than_253_bytes_are_refused_and_the_error_stays_short() {
+        let long = "a".repeat(253);
+        assert!(Identity::new(&long, &long, &long).is_ok());
+        assert!(Identity::new(&format!("{long}a"), "shop", "web").is_err());
+        let NotAnIdentity(told) = "x".repeat(10_000).parse::<Identity>().unwrap_err();
+        assert!(told.len() <= 300);
+    }
+
+    proptest! {
+        #[test]
+        fn writing_and_reading_gives_the_same_identity(
+            domain in "[a-z0-9._-]{1,20}",
+            namespace in "[A-Za-z0-9._-]{1,20}",
+            account in "[A-Za-z0-9._-]{1,20}",
+        ) {
+            let identity = Identity::new(&domain, &namespace, &account).unwrap();
+            prop_assert_eq!(identity.to_string().parse::<Identity>().unwrap(), identity);
+        }
+
+        #[test]
+        fn no_string_panics_and_what_parses_is_written_back(uri in "(spiffe://)?[a-z./ns]{0,40}(/sa/)?.{0,10}") {
+            if let Ok(identity) = uri.parse::<Identity>() {
+                prop_assert_eq!(identity.to_string(), uri);
+            }
+        }
+    }
+}

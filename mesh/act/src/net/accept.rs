@@ -1,0 +1,106 @@
+//! Accepting connections, through shortages.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use metrics::Counter;
+use rustix::io::Errno;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::options::canonical;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Accepts connections. Where descriptors or memory run out it pauses, longer each time, instead of spinning
+/// or dying; `weft_accept_pauses_total` counts that.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    pause: Duration,
+    pauses: Counter,
+}
+
+impl Acceptor {
+    /// Accepts from this listener; `port` labels the metric.
+    ///
+    /// # Errors
+    /// Outside a runtime, or when the socket is none.
+    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        let port = listener.local_addr()?.port();
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener: TcpListener::from_std(listener)?,
+            pause: FIRST_PAUSE,
+            pauses: metrics::counter!("weft_accept_pauses_total", "port" => port.to_string()),
+        })
+    }
+
+    /// The next connection, and the address it came from. Cancel safe.
+    ///
+    /// # Errors
+    /// Only when the listening socket itself is unusable: the listener is to be given up.
+    pub async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            match self.listener.accept().await {
+                Ok((socket, from)) => {
+                    self.pause = FIRST_PAUSE;
+                    return Ok((socket, canonical(from)));
+                }
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                        self.pauses.increment(1);
+                        tracing::warn!(%error, pause = ?self.pause, "cannot accept for want of descriptors or memory");
+                        tokio::time::sleep(self.pause).await;
+                        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                    }
+                    Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP | Errno::FAULT) => {
+                        return Err(error);
+                    }
+                    // The connection died while it waited (accept(2) passes its errors on): take the next.
+                    _ => tokio::task::yield_now().await,
+                },
+            }
+        }
+    }
+
+    /// The listening socket, to hand to a successor.
+    pub fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+}
+
+/// Where the client of a redirected connection meant to go; where nothing was redirected, the address it
+/// reached.
+///
+/// # Errors
+/// When the socket is gone already.
+pub fn original_destination(socket: &TcpStream) -> io::Result<SocketAddr> {
+    let local = canonical(socket.local_addr()?);
+    let asked = SockRef::from(socket);
+    let original = if local.is_ipv4() {
+        asked.original_dst_v4()
+    } else {
+        asked.original_dst_v6()
+    };
+    Ok(original
+        .ok()
+        .and_then(|address| address.as_socket())
+        .map_or(local, canonical))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_redirection_the_original_destination_is_the_local_address() {
+        let mut acceptor =
+            Acceptor::new(std::net::TcpListener::bind("127.0.0.1:0").expect("loopback")).expect("in a runtime");
+        let to = acceptor.listener().local_addr().expect("bound");
+        let client = TcpStream::connect(to).await.expect("connects");
+        let (socket, from) = acceptor.accept().await.expect("accepts");
+        assert_eq!(from, client.local_addr().expect("bound"));
+        assert_eq!(original_destination(&socket).expect("alive"), to);
+    }
+}
