@@ -4,6 +4,8 @@
 mod asked;
 mod near;
 mod way;
+mod waypoint;
+mod words;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{Question, near::did_you_mean};
+use super::{Question, near::did_you_mean, words::full_name};
 use crate::{
     hop::candidates,
     model::{Phase, Service, Workload},
@@ -150,11 +150,6 @@ pub(super) fn request(question: &Question, to: &Destination) -> Result<Option<Re
         host: named.unwrap_or(&to.host).to_ascii_lowercase(),
         headers,
     }))
-}
-
-/// `namespace/name`, as every sentence here names a pod.
-pub(super) fn full_name(pod: &Arc<Workload>) -> String {
-    format!("{}/{}", pod.namespace, pod.name)
 }
 
 fn pods(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Workload>> {
