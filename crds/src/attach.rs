@@ -15,7 +15,11 @@ pub type Unknown = BTreeMap<String, Value>;
 pub struct Selector {
     /// Labels a pod must have, all of them. None: every pod of the namespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("nullable" = true, "maxProperties" = 64), inner(length(max = 63)))]
+    #[schemars(extend(
+        "nullable" = true,
+        "maxProperties" = 64,
+        "additionalProperties" = {"type": "string", "maxLength": 63},
+    ))]
     pub match_labels: BTreeMap<String, String>,
     /// Fields this version does not know.
     #[serde(flatten)]

@@ -47,6 +47,7 @@ pub struct AuthorizationPolicySpec {
     /// What it does when a rule matches: ALLOW permits, DENY refuses, CUSTOM asks the external authorizer
     /// named by `provider` (until that is built: refuses).
     #[serde(default)]
+    #[schemars(extend("nullable" = true))]
     pub action: Action,
     /// The external authorizer of a CUSTOM policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]

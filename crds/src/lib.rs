@@ -9,6 +9,11 @@
 //! and can deny. And their lists keep an empty value (`from:` with nothing behind it, which is null in YAML)
 //! instead of taking it for absent.
 
+#![allow(
+    unreachable_pub,
+    reason = "kube's derive copies each spec with its visibility into a function"
+)]
+
 mod attach;
 mod authorization_policy;
 mod mesh_config;

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rule;
+use crate::{Unknown, rule};
 
 /// Settings of the whole mesh. What is absent is as each process was started.
 #[derive(Debug, Clone, Default, PartialEq, CustomResource, KubeSchema, Serialize, Deserialize)]
@@ -31,12 +31,10 @@ pub struct MeshConfigSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"), length(min = 1, max = 63))]
     pub root_namespace: Option<String>,
-    /// Destinations outside the pod and service ranges that the mesh does not know: AllowAny passes them
-    /// through unchanged, RegistryOnly refuses them.
+    /// Destinations the mesh does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound: Option<Outbound>,
-    /// How two captured pods of one node talk. Auto: inside the proxy, by the same policies, where both have a
-    /// valid certificate and no NetworkPolicy selects either. Wire: always encrypted, over the pods' interfaces.
+    /// How two captured pods of one node talk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_node: Option<SameNode>,
     /// Networks pods have their addresses from, such as `10.244.0.0/16`. One of these addresses that no object
@@ -48,9 +46,13 @@ pub struct MeshConfigSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(max = 64), regex(pattern = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$")))]
     pub service_cidrs: Option<Vec<String>>,
+    /// Fields this version does not know.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
-/// What happens to destinations the mesh does not know.
+/// Destinations outside the pod and service ranges that the mesh does not know: AllowAny passes them through
+/// unchanged, RegistryOnly refuses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Outbound {
     /// Passed through unchanged.
@@ -59,7 +61,8 @@ pub enum Outbound {
     RegistryOnly,
 }
 
-/// How two captured pods of one node talk.
+/// How two captured pods of one node talk. Auto: inside the proxy, by the same policies, where both have a valid
+/// certificate and no NetworkPolicy selects either. Wire: always encrypted, over the pods' interfaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SameNode {
     /// In memory where both certificates are valid.

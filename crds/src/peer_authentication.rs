@@ -52,6 +52,7 @@ pub struct Mtls {
     /// UNSET: as the next less specific policy says, in the end PERMISSIVE. PERMISSIVE: plaintext and mutual
     /// TLS. STRICT: mutual TLS only.
     #[serde(default)]
+    #[schemars(extend("nullable" = true))]
     pub mode: Mode,
     /// Fields this version does not know.
     #[serde(flatten)]

@@ -61,11 +61,11 @@ pub const CONDITION_ASKS: Rule = Rule {
 
 /// The keys are ports.
 pub const PORTS: Rule = Rule {
-    cel: "self.all(port, port.matches('^[1-9][0-9]{0,4}$') && int(port) <= 65535)",
+    cel: "self.all(port, 0 < int(port) && int(port) <= 65535)",
     message: "each key is a port of the pod, from 1 to 65535",
     holds: |map| {
-        let port = |key: &String| key.starts_with(|c: char| c.is_ascii_digit() && c != '0') && key.parse::<u16>().is_ok();
-        map.as_object().is_some_and(|map| map.keys().all(port))
+        let is_port = |key: &String| key.parse::<i64>().is_ok_and(|port| (1..=65535).contains(&port));
+        map.as_object().is_some_and(|map| map.keys().all(is_port))
     },
 };
 
