@@ -1,0 +1,3 @@
+//! `weft-demo`: the mesh on this machine, shown or checked.
+
+fn main() {}
