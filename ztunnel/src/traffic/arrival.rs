@@ -31,7 +31,12 @@ pub(super) struct Rejected {
 
 impl Traffic {
     /// Judges a registered connection, and connects it to the application, which sees the client's address.
-    pub(super) async fn admit(&self, tracked: &Tracked, client: SocketAddr, to: SocketAddr) -> Result<Admitted, Rejected> {
+    pub(super) async fn admit(
+        &self,
+        tracked: &Tracked,
+        client: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<Admitted, Rejected> {
         let pod = self.pod();
         let own = self.own(Instant::now()).await;
         let own = own.map_err(|refusal| Rejected { own: None, refusal })?;

@@ -45,7 +45,10 @@ async fn first_bytes(socket: &TcpStream) -> io::Result<Vec<u8>> {
 /// Whether these bytes begin an HTTP/1 request: a method, a space, a target, and, as far as the line is there,
 /// `HTTP/1.` at its end.
 fn is_http1(bytes: &[u8]) -> bool {
-    let line = bytes.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
+    let line = bytes
+        .split(|byte| *byte == b'\r' || *byte == b'\n')
+        .next()
+        .unwrap_or_default();
     let complete = line.len() < bytes.len();
     let mut words = line.split(|byte| *byte == b' ');
     let method = words.next().unwrap_or_default();

@@ -34,21 +34,22 @@ impl Traffic {
             true => ask(snapshot),
             false => Answer::Later(Refusal::NotConfigured),
         };
-        let mut why = match ask(&self.pod().reader.load()) {
-            Answer::Now(answer) => return Ok(answer),
-            Answer::Later(why) => why,
-        };
+        if let Answer::Now(answer) = ask(&self.pod().reader.load()) {
+            return Ok(answer);
+        }
         let Ok(_place) = self.holding().try_acquire() else {
             let bound = self.pod().options.held;
-            return Err(Refusal::Overloaded(format!("{bound} connections of one pod are held").into()));
+            return Err(Refusal::Overloaded(
+                format!("{bound} connections of one pod are held").into(),
+            ));
         };
         let mut reader = self.pod().reader.clone();
         let until = since + self.pod().options.hold;
         loop {
-            match ask(&reader.load()) {
+            let why = match ask(&reader.load()) {
                 Answer::Now(answer) => return Ok(answer),
-                Answer::Later(still) => why = still,
-            }
+                Answer::Later(why) => why,
+            };
             if timeout_at(until, reader.changed()).await.is_err() {
                 return Err(why);
             }
@@ -78,7 +79,9 @@ impl Traffic {
         }
         let Ok(_place) = self.holding().try_acquire() else {
             let bound = self.pod().options.held;
-            return Err(Refusal::Overloaded(format!("{bound} connections of one pod are held").into()));
+            return Err(Refusal::Overloaded(
+                format!("{bound} connections of one pod are held").into(),
+            ));
         };
         match timeout_at(since + self.pod().options.hold, certificates.leaf(identity)).await {
             Ok(leaf) => leaf.map_err(|error| Refusal::NoCertificate(identity.clone(), error.to_string().into())),

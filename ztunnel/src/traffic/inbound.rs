@@ -114,6 +114,11 @@ impl Traffic {
             name: parts.next()?.into(),
             namespace: parts.next()?.into(),
         };
-        self.pod().reader.load().services.get(&key).map(|service| service.key.clone())
+        self.pod()
+            .reader
+            .load()
+            .services
+            .get(&key)
+            .map(|service| service.key.clone())
     }
 }

@@ -166,7 +166,10 @@ impl Tracked {
             *lock(&self.entry.judged) = Some(own.policies.clone());
             // A change that was published since is not told to a connection that was not judged yet.
             let now = reader.load();
-            if now.workload(uid).is_some_and(|now| Arc::ptr_eq(&now.policies, &own.policies)) {
+            if now
+                .workload(uid)
+                .is_some_and(|now| Arc::ptr_eq(&now.policies, &own.policies))
+            {
                 return verdict.map(|by| (own, by));
             }
         }

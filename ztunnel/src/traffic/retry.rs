@@ -97,7 +97,10 @@ mod tests {
             assert!(retry.may_help(at(1), Some(hbone), &failed(hbone)));
         }
         let held = start.elapsed();
-        assert!(held > Duration::from_secs(4) && held < Duration::from_secs(5), "{held:?}");
+        assert!(
+            held > Duration::from_secs(4) && held < Duration::from_secs(5),
+            "{held:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,7 +121,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn endpoints_tried_are_bounded() {
         let mut retry = Retry::new(&TrafficOptions::default());
-        let tried = (1..=100).take_while(|last| retry.may_help(at(*last), None, &failed(at(*last)))).count();
+        let tried = (1..=100)
+            .take_while(|last| retry.may_help(at(*last), None, &failed(at(*last))))
+            .count();
         assert_eq!(tried + 1, TrafficOptions::default().attempts);
     }
 }
