@@ -13,5 +13,5 @@ mod reader;
 mod translate;
 
 pub use feed::{Change, Feed};
-pub use objects::{Object, Origin};
+pub use objects::{FieldError, Object, Origin};
 pub use reader::Reader;
