@@ -16,13 +16,14 @@ const INSIDE: &str = "WEFT_DEMO_INSIDE";
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Programs that the world needs, and the Debian packages they come in.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("mount", "mount"),
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
+    ("hostname", "hostname"),
     ("sysctl", "procps"),
     ("nft", "nftables"),
     ("tcpdump", "tcpdump"),

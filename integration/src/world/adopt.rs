@@ -17,7 +17,7 @@ use super::{
 
 impl World {
     /// Makes the world what `objects` say.
-    pub(super) async fn adopt(&self, objects: Arc<Objects>, tell: &dyn Fn(&str)) -> Result<(), Failure> {
+    pub(super) async fn adopt(&self, objects: Arc<Objects>, tell: &(dyn Fn(&str) + Sync)) -> Result<(), Failure> {
         let mut state = self.state.lock().await;
         let gone: Vec<String> = state
             .attached
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The kubelets' part, for pods that just got their place.
-    async fn populate(&self, objects: &Objects, new: &[Pod], tell: &dyn Fn(&str)) -> Result<(), Failure> {
+    async fn populate(&self, objects: &Objects, new: &[Pod], tell: &(dyn Fn(&str) + Sync)) -> Result<(), Failure> {
         let mut parts: Vec<_> = new.iter().filter_map(|pod| Some((Part::of(pod)?, pod))).collect();
         parts.sort_by_key(|(part, _)| *part);
         if self.settings.mesh {
@@ -118,6 +118,7 @@ impl World {
             self.wait_for(&format!("{} being captured", pod.key()), || self.listens_at(pod, 15008))
                 .await?;
         }
+        tell("the workloads");
         for pod in new {
             match Part::of(pod) {
                 Some(Part::Waypoint) if self.settings.mesh => {

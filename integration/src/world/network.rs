@@ -111,6 +111,9 @@ async fn lay_node(Node { name, index }: Node) -> Result<(), Failure> {
     // What the node itself sends to a Service needs a route before it is translated, as a default route would be.
     ip(&format!("-n {name} route add {SERVICES} dev pods src 10.77.{index}.1")).await?;
     ip(&format!("-n {name} route add {SERVICES_V6} dev pods")).await?;
+    // There is no way out, and whoever looks for one hears so at once.
+    ip(&format!("-n {name} route add unreachable default")).await?;
+    ip(&format!("-n {name} -6 route add unreachable default")).await?;
     Ok(())
 }
 

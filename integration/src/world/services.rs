@@ -189,7 +189,7 @@ spec: {clusterIP: None, selector: {app: web}, ports: [{port: 80}]}
     #[test]
     fn a_service_goes_to_each_ready_pod_of_its_own_namespace_and_family() {
         let rules = rules(&objects());
-        let destinations: Vec<_> = rules.lines().filter(|line| line.contains("dnat ip")).map(str::trim).collect();
+        let destinations: Vec<_> = rules.lines().filter(|line| line.contains("dport")).map(str::trim).collect();
         assert_eq!(
             destinations,
             [

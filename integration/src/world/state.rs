@@ -73,7 +73,7 @@ impl World {
     ///
     /// # Errors
     /// The first thing that failed; nothing then keeps running.
-    pub async fn start(run: RunDirectory, settings: Settings, tell: &dyn Fn(&str)) -> Result<Arc<Self>, Failure> {
+    pub async fn start(run: RunDirectory, settings: Settings, tell: &(dyn Fn(&str) + Sync)) -> Result<Arc<Self>, Failure> {
         let objects = Objects::read(&settings.config)?;
         tell("two nodes and the link between them");
         private_mounts(&run).await?;
@@ -125,7 +125,7 @@ impl World {
 
     /// Watches the directory and rewrites tokens before they expire, for as long as the world lives. What cannot
     /// be understood or started is told; what ran keeps running.
-    pub async fn keep(self: Arc<Self>, tell: impl Fn(&str)) {
+    pub async fn keep(self: Arc<Self>, tell: impl Fn(&str) + Sync) {
         let mut tick = tokio::time::interval(Duration::from_millis(200));
         let mut seen = String::new();
         let mut tokens_at = tokio::time::Instant::now();
