@@ -353,7 +353,8 @@ impl State {
             return Step::Del(uid.clone());
         }
         let add = |entry: &Entry| Step::Add(entry.announced.clone(), entry.revision);
-        let is_new = |(uid, entry): &(&Arc<str>, &Entry)| told.get(*uid).is_none_or(|told| told.revision != entry.revision);
+        let is_new =
+            |(uid, entry): &(&Arc<str>, &Entry)| told.get(*uid).is_none_or(|told| told.revision != entry.revision);
         if let Some((_, entry)) = self.pods.iter().find(is_new) {
             return add(entry);
         }

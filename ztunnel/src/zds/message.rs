@@ -298,7 +298,11 @@ mod tests {
                 Err(Malformed::Descriptors { got, wanted: 1 })
             );
         }
-        for request in [Request::SnapshotSent, Request::Del("u".into()), Request::Keep("u".into())] {
+        for request in [
+            Request::SnapshotSent,
+            Request::Del("u".into()),
+            Request::Keep("u".into()),
+        ] {
             assert_eq!(
                 Request::decode(&request.encode().unwrap(), 1),
                 Err(Malformed::Descriptors { got: 1, wanted: 0 })
@@ -319,7 +323,11 @@ mod tests {
             (b"\x12\x00", "uid"),
         ] {
             let descriptors = usize::from(packet.first() == Some(&0x0a));
-            assert_eq!(Request::decode(packet, descriptors), Err(Malformed::Missing(missing)), "{packet:x?}");
+            assert_eq!(
+                Request::decode(packet, descriptors),
+                Err(Malformed::Missing(missing)),
+                "{packet:x?}"
+            );
         }
         assert_eq!(decode_response(b"", 0), Err(Malformed::Missing("ack")));
         assert_eq!(decode_hello(b"", 0), Err(Malformed::Version(0)));
@@ -334,7 +342,11 @@ mod tests {
         let reason = encode_response(&Err("ä".repeat(MAX_PACKET)));
         assert!(reason.len() <= MAX_PACKET);
         assert!(decode_response(&reason, 0).unwrap().is_err());
-        assert!(decode_response(&encode_response(&Err(String::new())), 0).unwrap().is_err());
+        assert!(
+            decode_response(&encode_response(&Err(String::new())), 0)
+                .unwrap()
+                .is_err()
+        );
     }
 
     proptest! {

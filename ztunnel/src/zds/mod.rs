@@ -10,7 +10,7 @@ mod packet;
 
 pub use agent::{Announced, Announcements, ListenError, listen};
 pub use client::{Pods, connect};
-pub use message::{Malformed, MAX_PACKET, Pod, Request, Response};
+pub use message::{MAX_PACKET, Malformed, Pod, Request, Response};
 pub use packet::{Packets, Received};
 
 #[cfg(test)]

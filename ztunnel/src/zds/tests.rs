@@ -182,7 +182,8 @@ async fn a_new_agent_keeps_what_it_announces_again_and_the_rest_is_released() {
     let (second, _agent) = agent(&path);
     second.announce(pod("b"));
     timeout(SOON, second.served("b")).await.unwrap();
-    told.until("a is served while the snapshot is not complete", served(&["a", "b"])).await;
+    told.until("a is served while the snapshot is not complete", served(&["a", "b"]))
+        .await;
     second.complete();
     told.until("only b", served(&["b"])).await;
 }
@@ -198,7 +199,10 @@ async fn a_new_ztunnel_is_told_everything() {
     told.until("a", served(&["a"])).await;
     task.abort();
     let (told, _second) = ztunnel(&path);
-    told.until("a, and the snapshot's end", |seen| served(&["a"])(seen) && seen.snapshots == 1).await;
+    told.until("a, and the snapshot's end", |seen| {
+        served(&["a"])(seen) && seen.snapshots == 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -212,7 +216,11 @@ async fn a_refused_pod_is_told_again_and_holds_up_no_other() {
     announcements.announce(pod("b"));
     announcements.complete();
     timeout(SOON, announcements.served("b")).await.unwrap();
-    assert!(announcements.standing("a").is_none_or(|said| said == Err("not yet".to_owned())));
+    assert!(
+        announcements
+            .standing("a")
+            .is_none_or(|said| said == Err("not yet".to_owned()))
+    );
     timeout(SOON, announcements.served("a")).await.unwrap();
 }
 
@@ -227,10 +235,16 @@ async fn a_dead_agents_socket_is_replaced_a_live_ones_is_not() {
     assert!(matches!(taken, ListenError::Taken(_)), "{taken}");
     let file = dir.path().join("file");
     std::fs::write(&file, "precious").unwrap();
-    assert!(matches!(listen(&file, Announcements::new()).err(), Some(ListenError::Occupied(_))));
+    assert!(matches!(
+        listen(&file, Announcements::new()).err(),
+        Some(ListenError::Occupied(_))
+    ));
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     let nowhere = dir.path().join("no/such/directory");
-    assert!(matches!(listen(&nowhere, Announcements::new()).err(), Some(ListenError::System(..))));
+    assert!(matches!(
+        listen(&nowhere, Announcements::new()).err(),
+        Some(ListenError::System(..))
+    ));
 }
 
 #[tokio::test]
@@ -269,13 +283,19 @@ async fn whatever_an_agent_sends_a_ztunnel_says_why_not_and_comes_back_and_leaks
         let packets = timeout(SOON, listener.accept()).await.unwrap().unwrap();
         let hello = packets.receive().await.unwrap().unwrap();
         decode_hello(&hello.packet, hello.descriptors.len()).unwrap();
-        packets.send(&Request::SnapshotSent.encode().unwrap(), None).await.unwrap();
+        packets
+            .send(&Request::SnapshotSent.encode().unwrap(), None)
+            .await
+            .unwrap();
         timeout(SOON, packets.receive()).await.unwrap().unwrap().unwrap();
         send_raw(&packets, &packet, &vec![file.as_fd(); descriptors]);
         let answer = timeout(SOON, packets.receive()).await.unwrap().unwrap().unwrap();
         let said = decode_response(&answer.packet, 0).unwrap().unwrap_err();
         assert!(said.contains(why), "{said}");
-        assert!(timeout(SOON, packets.receive()).await.unwrap().unwrap().is_none(), "closed after {why}");
+        assert!(
+            timeout(SOON, packets.receive()).await.unwrap().unwrap().is_none(),
+            "closed after {why}"
+        );
         assert_eq!(open_descriptors(&stray), 1, "descriptors leaked by {why}");
     }
     told.until("it came back each time", |seen| seen.connections >= 7).await;
@@ -302,7 +322,12 @@ async fn keep_is_answered_before_the_snapshots_end_and_refused_after() {
     assert_eq!(exchange(Request::Keep("a".into())).await, Ok(()));
     assert_eq!(exchange(Request::SnapshotSent).await, Ok(()));
     told.until("a", served(&["a"])).await;
-    assert!(exchange(Request::Keep("a".into())).await.unwrap_err().contains("after SnapshotSent"));
+    assert!(
+        exchange(Request::Keep("a".into()))
+            .await
+            .unwrap_err()
+            .contains("after SnapshotSent")
+    );
     assert!(timeout(SOON, packets.receive()).await.unwrap().unwrap().is_none());
 }
 
