@@ -6,7 +6,7 @@ use act::process::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    observe::AccessLog,
+    observe::Log,
     world::{Process, World},
 };
 
@@ -38,7 +38,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Load {
     process: Process,
-    log: AccessLog,
+    log: Log,
     report: Report,
 }
 
@@ -131,7 +131,7 @@ impl Load {
         let exe = std::env::current_exe().map_err(|error| Failure(format!("this program cannot be found: {error}")))?;
         let exe = exe.display().to_string();
         let words = [&[&*exe, "load"], words].concat();
-        let log = AccessLog::from_end(world.run_directory().log(name));
+        let log = Log::from_end(world.run_directory().log(name));
         Ok(Self {
             process: world.spawn_in(pod, name, &words).await?,
             log,

@@ -69,6 +69,22 @@ impl Capture {
         })
     }
 
+    /// Looks for one more marker from now on.
+    pub fn look_for(&self, marker: &str) {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).look_for(marker);
+    }
+
+    /// Whether a marker crossed the link, waited for at most half a second.
+    pub async fn saw(&self, marker: &str) -> bool {
+        for _ in 0..25 {
+            if self.seen().markers.contains_key(marker) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
     /// What crossed the link until now.
     pub fn seen(&self) -> Seen {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner).seen().clone()

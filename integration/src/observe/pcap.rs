@@ -95,6 +95,11 @@ impl Reader {
         }
     }
 
+    /// Looks for one more marker from now on.
+    pub fn look_for(&mut self, marker: &str) {
+        self.markers.push(marker.to_owned());
+    }
+
     /// What was seen so far.
     pub fn seen(&self) -> &Seen {
         &self.seen

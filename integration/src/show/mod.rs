@@ -12,7 +12,8 @@ use crate::world::{RunDirectory, Settings, World};
 
 /// Starts the world and shows it until Ctrl-C.
 pub async fn run(run: RunDirectory, settings: Settings, screen: &Screen) -> Result<u8, Failure> {
-    let world = World::start(run, settings, &|step| screen.progress(step)).await?;
+    let world = World::lay(run, settings).await?;
+    world.start(&|step| screen.progress(step)).await?;
     world.clone().keep(|_| {}).await;
     Ok(0)
 }
