@@ -190,3 +190,137 @@ impl Snapshot {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::{
+        testing::{ip, pod, service, snapshot},
+        *,
+    };
+    use crate::model::{Capture, Phase};
+
+    fn shared<K, V>(a: &Shards<K, V>, b: &Shards<K, V>) -> usize {
+        a.shards
+            .iter()
+            .zip(&b.shards)
+            .filter(|(a, b)| Arc::ptr_eq(a, b))
+            .count()
+    }
+
+    #[test]
+    fn a_change_copies_one_shard() {
+        let before: Shards<u32, u32> = (0..10_000).fold(Shards::new(), |mut map, key| {
+            map.insert(key, key);
+            map
+        });
+        let mut after = before.clone();
+        after.insert(7, 8);
+        assert_eq!(shared(&before, &after), SHARDS - 1);
+        assert_eq!((before.get(&7), after.get(&7)), (Some(&7), Some(&8)));
+    }
+
+    #[test]
+    fn removing_what_is_not_there_copies_nothing() {
+        let mut before = Shards::new();
+        before.insert(1, "one");
+        let mut after = before.clone();
+        assert_eq!(after.remove(&2), None);
+        assert_eq!(shared(&before, &after), SHARDS);
+        assert_eq!(after.remove(&1), Some("one"));
+        assert_eq!((before.len(), after.len(), after.is_empty()), (1, 0, true));
+    }
+
+    proptest! {
+        #[test]
+        fn shards_are_a_map(changes in prop::collection::vec((0u8..40, prop::option::of(any::<u8>())), 0..200)) {
+            let (mut shards, mut map) = (Shards::new(), HashMap::new());
+            for (key, value) in changes {
+                match value {
+                    Some(value) => {
+                        shards.insert(key, value);
+                        map.insert(key, value);
+                    }
+                    None => prop_assert_eq!(shards.remove(&key), map.remove(&key)),
+                }
+                prop_assert_eq!(shards.len(), map.len());
+            }
+            prop_assert_eq!(shards.iter().map(|(key, value)| (*key, *value)).collect::<HashMap<_, _>>(), map);
+        }
+    }
+
+    #[test]
+    fn workloads_and_services_are_found_by_address() {
+        let web = pod("demo", "web", "10.1.0.2");
+        let snapshot = snapshot(
+            &[&web],
+            &[&service("demo", "web", "10.2.0.1", (80, 8080), &[&web])],
+            &[],
+        );
+        assert_eq!(&*snapshot.workload_at(ip("10.1.0.2")).expect("a workload").name, "web");
+        assert_eq!(
+            &*snapshot.service_at(ip("10.2.0.1")).expect("a Service").key.name,
+            "web"
+        );
+        assert!(snapshot.workload_at(ip("10.2.0.1")).is_none());
+        assert!(snapshot.workload("demo.web").is_some());
+    }
+
+    #[test]
+    fn a_reused_address_belongs_to_the_later_pod_and_outlives_the_former() {
+        let (old, new) = (pod("demo", "old", "10.1.0.2"), pod("demo", "new", "10.1.0.2"));
+        let mut snapshot = snapshot(&[&old, &new], &[], &[]);
+        snapshot.remove_workload(&old.uid);
+        assert_eq!(&*snapshot.workload_at(ip("10.1.0.2")).expect("a workload").name, "new");
+    }
+
+    #[test]
+    fn an_address_given_up_is_nobodys() {
+        let before = pod("demo", "web", "10.1.0.2");
+        let mut snapshot = snapshot(&[&before], &[], &[]);
+        snapshot.put_workload(Arc::new(pod("demo", "web", "10.1.0.3")));
+        assert!(snapshot.workload_at(ip("10.1.0.2")).is_none());
+        assert!(snapshot.workload_at(ip("10.1.0.3")).is_some());
+    }
+
+    #[test]
+    fn host_network_and_finished_pods_own_no_address() {
+        let mut host = pod("demo", "host", "10.1.0.2");
+        host.capture = Capture::HostNetwork;
+        let mut done = pod("demo", "done", "10.1.0.3");
+        done.phase = Phase::Finished;
+        let snapshot = snapshot(&[&host, &done], &[], &[]);
+        assert!(snapshot.workload_at(ip("10.1.0.2")).is_none() && snapshot.workload_at(ip("10.1.0.3")).is_none());
+        assert!(snapshot.workload("demo.host").is_some());
+    }
+
+    #[test]
+    fn an_older_snapshot_does_not_see_a_change() {
+        let before = snapshot(&[&pod("demo", "web", "10.1.0.2")], &[], &[]);
+        let mut after = before.clone();
+        after.remove_workload("demo.web");
+        assert!(before.workload("demo.web").is_some() && after.workload("demo.web").is_none());
+    }
+
+    #[test]
+    fn a_services_address_goes_with_it_unless_another_has_it_by_now() {
+        let (a, b) = (
+            service("demo", "a", "10.2.0.1", (80, 80), &[]),
+            service("demo", "b", "10.2.0.1", (80, 80), &[]),
+        );
+        let mut snapshot = snapshot(&[], &[&a, &b], &[]);
+        snapshot.remove_service(&a.key);
+        assert_eq!(
+            snapshot.service_at(ip("10.2.0.1")).map(|it| it.key.clone()),
+            Some(b.key.clone())
+        );
+        snapshot.remove_service(&b.key);
+        assert!(snapshot.service_at(ip("10.2.0.1")).is_none());
+    }
+}

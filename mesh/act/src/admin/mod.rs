@@ -5,6 +5,8 @@
 mod dump;
 mod listen;
 mod respond;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 

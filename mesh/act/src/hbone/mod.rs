@@ -1,2 +1,29 @@
 //! HBONE: tunnels (HTTP/2 over mutual TLS) and the streams in them (one CONNECT each). Client pool, server,
 //! and the relay between a stream and a socket. Never: decisions.
+//!
+//! Everything above a [`Stream`] knows only chunks in, chunks out, credit and reset, so that the frames below
+//! it can be read and written by other code one day.
+
+mod client;
+mod connect;
+mod io;
+mod keepalive;
+mod options;
+mod patience;
+mod plain;
+mod pool;
+mod relay;
+mod server;
+mod socket;
+mod stream;
+
+pub use client::Transport;
+pub use connect::{Connect, Traceparent, baggage, printable};
+pub use io::StreamIo;
+pub use options::TunnelOptions;
+pub use patience::Patience;
+pub use plain::relay_plain;
+pub use pool::{Key, Pool, PoolOptions, Target};
+pub use relay::relay;
+pub use server::{Incoming, Tunnel};
+pub use stream::{Receiver, Sender, Stream, StreamError};

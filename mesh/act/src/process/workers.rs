@@ -212,7 +212,9 @@ mod tests {
                 drop(held);
             })
             .unwrap();
-        tokio::time::timeout(SOON, workers.stop(Duration::from_millis(10))).await.unwrap();
+        tokio::time::timeout(SOON, workers.stop(Duration::from_millis(10)))
+            .await
+            .unwrap();
         assert!(dropped.await.is_err());
     }
 

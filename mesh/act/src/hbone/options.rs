@@ -1,0 +1,86 @@
+//! How our tunnels are tuned.
+
+use std::time::Duration;
+
+/// Windows, frames, bounds and timers of a tunnel. The defaults are what measurements favour: a stream window
+/// at HTTP/2's own 64 KiB would halve the speed of one stream.
+#[derive(Debug, Clone)]
+pub struct TunnelOptions {
+    /// What a peer may send on one stream before we have passed it on, in bytes.
+    pub stream_window: u32,
+    /// What a peer may send on all streams together before we have passed it on, in bytes.
+    pub tunnel_window: u32,
+    /// Largest frame, in bytes: 16 KiB to 16 MiB - 1.
+    pub frame: u32,
+    /// Streams a peer may have open in a tunnel it made.
+    pub streams_served: u32,
+    /// Streams we open in one tunnel before we make a second one.
+    pub streams_used: usize,
+    /// Bytes of one stream that wait to be written to the tunnel.
+    pub send_buffer: usize,
+    /// Time from accepted socket to finished handshakes.
+    pub handshake: Duration,
+    /// Time between PINGs.
+    pub ping_interval: Duration,
+    /// How long a PING may stay unanswered before the tunnel is dead.
+    pub ping_timeout: Duration,
+    /// How long a tunnel we made stays open without a stream.
+    pub idle: Duration,
+}
+
+/// Header list we accept from a server, in bytes.
+const CLIENT_HEADERS: u32 = 16 * 1024;
+/// Header list we accept from a client, in bytes.
+const SERVER_HEADERS: u32 = 64 * 1024;
+/// Streams that were reset here and are remembered, so that what the peer sent meanwhile is ignored, not an error.
+const REMEMBERED_RESETS: usize = 1024;
+/// Overhead of small frames that wait to be read: bounds memory that the windows do not see.
+const SMALL_FRAMES: usize = 16 * 1024 * 1024;
+
+impl Default for TunnelOptions {
+    fn default() -> Self {
+        Self {
+            stream_window: 1 << 20,
+            tunnel_window: 8 << 20,
+            frame: 64 << 10,
+            streams_served: 200,
+            streams_used: 100,
+            send_buffer: 256 << 10,
+            handshake: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_secs(20),
+            idle: Duration::from_secs(300),
+        }
+    }
+}
+
+impl TunnelOptions {
+    pub(super) fn client(&self) -> h2::client::Builder {
+        let mut builder = h2::client::Builder::new();
+        builder
+            .initial_window_size(self.stream_window)
+            .initial_connection_window_size(self.tunnel_window)
+            .max_frame_size(self.frame)
+            .max_header_list_size(CLIENT_HEADERS)
+            .max_send_buffer_size(self.send_buffer)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .data_frame_budget(SMALL_FRAMES)
+            .initial_max_send_streams(self.streams_used)
+            .enable_push(false);
+        builder
+    }
+
+    pub(super) fn server(&self) -> h2::server::Builder {
+        let mut builder = h2::server::Builder::new();
+        builder
+            .initial_window_size(self.stream_window)
+            .initial_connection_window_size(self.tunnel_window)
+            .max_frame_size(self.frame)
+            .max_header_list_size(SERVER_HEADERS)
+            .max_send_buffer_size(self.send_buffer)
+            .max_concurrent_streams(self.streams_served)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .data_frame_budget(SMALL_FRAMES);
+        builder
+    }
+}

@@ -1,0 +1,176 @@
+//! What the relays have in common: two directions that end on their own, and timers that end what nobody ends.
+
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use super::StreamError;
+use crate::telemetry::Outcome;
+
+/// How long a connection may stay silent.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// With both directions open.
+    pub idle: Duration,
+    /// Once one direction has ended.
+    pub half_closed: Duration,
+    /// How often bytes are counted and silence is looked at.
+    pub tick: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(24 * 3600),
+            half_closed: Duration::from_secs(600),
+            tick: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Told of bytes that flowed since the last call: forth and back. Called on a tick and at the end.
+pub(super) type Count<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
+
+/// Bytes passed on so far.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) forth: AtomicU64,
+    pub(super) back: AtomicU64,
+    half_closed: AtomicBool,
+}
+
+/// How a direction broke.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the pod's socket: {0}")]
+    Socket(#[from] io::Error),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// A socket that is reset when dropped, unless its connection came to its proper end.
+#[derive(Debug)]
+pub(super) struct Fragile {
+    pub(super) socket: TcpStream,
+    closed: bool,
+}
+
+impl Fragile {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self { socket, closed: false }
+    }
+
+    /// Whether the connection came to its proper end.
+    pub(super) fn settle(&mut self, outcome: &Outcome) {
+        self.closed = *outcome == Outcome::Closed;
+    }
+}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        if !self.closed {
+            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Runs both directions to their end, or until patience ends, or `stop` resolves. `gone` resolves when the side
+/// whose direction `forth` has ended dies altogether.
+pub(super) async fn both(
+    forth: impl Future<Output = Result<(), Broken>>,
+    back: impl Future<Output = Result<(), Broken>>,
+    gone: impl Future<Output = Broken>,
+    stop: impl Future<Output = Outcome>,
+    (progress, patience, count): (&Progress, &Patience, Count<'_>),
+) -> Outcome {
+    let mut counted = (0, 0);
+    let outcome = {
+        let directions = async {
+            let (mut forth, mut back) = (pin!(forth), pin!(back));
+            tokio::select! {
+                ended = &mut forth => {
+                    ended?;
+                    progress.half_closed.store(true, Relaxed);
+                    tokio::select! {
+                        ended = back => ended,
+                        broken = gone => Err(broken),
+                    }
+                }
+                ended = &mut back => {
+                    ended?;
+                    progress.half_closed.store(true, Relaxed);
+                    forth.await
+                }
+            }
+        };
+        tokio::select! {
+            ended = directions => match ended {
+                Ok(()) => Outcome::Closed,
+                Err(broken) => Outcome::Reset(broken.to_string().into()),
+            },
+            outcome = watch(progress, patience, &mut counted, count) => outcome,
+            outcome = stop => outcome,
+        }
+    };
+    tally(progress, &mut counted, count);
+    outcome
+}
+
+/// Resolves when a socket was reset.
+pub(super) async fn errored(socket: &TcpStream) -> Broken {
+    match socket.ready(Interest::ERROR).await {
+        Ok(_) => Broken::Socket(
+            socket
+                .take_error()
+                .ok()
+                .flatten()
+                .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+        ),
+        Err(error) => Broken::Socket(error),
+    }
+}
+
+async fn watch(
+    progress: &Progress,
+    patience: &Patience,
+    counted: &mut (u64, u64),
+    count: &mut (dyn FnMut(u64, u64) + Send),
+) -> Outcome {
+    let mut tick = interval_at(Instant::now() + patience.tick, patience.tick);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut moved = Instant::now();
+    loop {
+        tick.tick().await;
+        if tally(progress, counted, count) {
+            moved = Instant::now();
+        }
+        let (limit, how) = if progress.half_closed.load(Relaxed) {
+            (patience.half_closed, "half-closed")
+        } else {
+            (patience.idle, "idle")
+        };
+        if moved.elapsed() >= limit {
+            return Outcome::TimedOut(format!("{how} for {limit:?}").into());
+        }
+    }
+}
+
+/// Counts what is new, and says whether anything is.
+fn tally(progress: &Progress, counted: &mut (u64, u64), count: &mut (dyn FnMut(u64, u64) + Send)) -> bool {
+    let now = (progress.forth.load(Relaxed), progress.back.load(Relaxed));
+    let new = (now.0 - counted.0, now.1 - counted.1);
+    *counted = now;
+    count(new.0, new.1);
+    new != (0, 0)
+}

@@ -1,0 +1,56 @@
+//! Reading and ending a socket, with one large buffer per thread: a connection holds none of its own while
+//! nothing flows (design 12).
+
+use std::{cell::RefCell, io, net::Shutdown};
+
+use rustix::net::{RecvFlags, recv};
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream};
+
+/// Size of the buffer, in bytes: what one read may bring.
+pub(super) const SCRATCH: usize = 256 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends the thread's buffer. Not to be nested.
+pub(super) fn scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.is_empty() {
+            buffer.resize(SCRATCH, 0);
+        }
+        work(buffer)
+    })
+}
+
+/// Reads what is there: zero bytes at the end, `None` when there is nothing yet.
+pub(super) fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut length = None;
+    let read = socket.try_io(Interest::READABLE, || {
+        let (_, read) = recv(socket, &mut *buffer, RecvFlags::empty())?;
+        length = Some(read);
+        if read > 0 && read < buffer.len() {
+            // A read that does not fill the buffer has emptied the socket: say so, and spare the call that would
+            // find that out. The end of the stream is remembered apart from that and not lost.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    });
+    match (length, read) {
+        (Some(length), _) => Ok(Some(length)),
+        (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Ok(None),
+    }
+}
+
+/// Ends our direction in order.
+pub(super) fn finish(socket: &TcpStream) -> io::Result<()> {
+    match SockRef::from(socket).shutdown(Shutdown::Write) {
+        // Reset by the other side meanwhile; its own direction tells.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+        shut => shut,
+    }
+}

@@ -1,0 +1,17 @@
+//! ZDS, the protocol by which a node agent gives pods to a ztunnel (`istio.workload.zds`, `wire.md` §1.9):
+//! one protobuf message per packet of a Unix SEQPACKET socket, the pod's network namespace as a descriptor
+//! beside it, every request answered before the next. The agent listens, the ztunnel connects.
+//! Never: what a pod becomes (`node`), or when one is announced (`capture`).
+
+mod agent;
+mod client;
+mod message;
+mod packet;
+
+pub use agent::{Announced, Announcements, ListenError, listen};
+pub use client::{Pods, connect};
+pub use message::{MAX_PACKET, Malformed, Pod, Request, Response};
+pub use packet::{Packets, Received};
+
+#[cfg(test)]
+mod tests;
