@@ -1,2 +1,27 @@
-//! skeleton
+//! The L7 proxy of a namespace, service or service account.
+//!
+//! ```text
+//! HBONE in -> inbound (bound?) -> detect -> http_server -> exchange: head . choose . upstream -> server
+//!                                       \-> opaque ------------------> choose . reach ------> server
+//! ```
+
+mod activity;
+mod answer;
+mod body;
+mod choose;
+mod client;
+mod detect;
+mod exchange;
+mod head;
+mod http_server;
+mod inbound;
+mod opaque;
+mod path;
+mod reach;
+mod tale;
+#[cfg(test)]
+mod tests;
+mod upstream;
+mod waypoint;
+
 fn main() {}

@@ -1,6 +1,8 @@
-//! What runs on a node: the L4 proxy `ztunnel`, and `weft-cni`, the agent that captures its pods.
+//! A node's life in the mesh: which pods are here, how they are captured, how their connections travel.
 //!
-//! [`zds`] is the protocol between the two, [`capture`] the agent's side of it.
+//! In: pods and their network namespaces over ZDS ([`zds`]), the snapshot. Out: listeners inside the pods and
+//! rules that lead to them ([`capture`]), connections carried ([`traffic`]). Never: HTTP beyond CONNECT.
 
 pub mod capture;
+pub mod traffic;
 pub mod zds;

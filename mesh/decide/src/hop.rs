@@ -276,7 +276,7 @@ pub fn stands_before(waypoint: &WaypointKey, workload: &Workload, port: u16) -> 
 }
 
 /// The source's address in the destination's family, as the destination will see it.
-fn source_address(source: &Workload, destination: IpAddr) -> IpAddr {
+pub(crate) fn source_address(source: &Workload, destination: IpAddr) -> IpAddr {
     let same_family = |ip: &&IpAddr| ip.is_ipv4() == destination.is_ipv4();
     let unspecified = if destination.is_ipv4() {
         IpAddr::from([0u8; 4])

@@ -17,7 +17,9 @@ async fn ask(socket: &Path, method: Method, path: &str, body: &str) -> (u16, Str
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("it speaks HTTP");
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(path).header("host", "admin");
-    let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
+    let request = request
+        .body(Full::new(Bytes::from(body.to_owned())))
+        .expect("a request");
     let response = sender.send_request(request).await.expect("an answer");
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
@@ -39,7 +41,12 @@ fn admin(readiness: Readiness) -> Admin {
 
 fn options(socket: &Path) -> AdminOptions {
     let any = "127.0.0.1:0".parse().expect("an address");
-    AdminOptions { admin: any, admin_socket: Some(socket.to_owned()), metrics: any, ready: any }
+    AdminOptions {
+        admin: any,
+        admin_socket: Some(socket.to_owned()),
+        metrics: any,
+        ready: any,
+    }
 }
 
 #[tokio::test]
@@ -48,7 +55,10 @@ async fn readiness_says_what_is_waited_for() {
     let socket = folder.path().join("a.sock");
     let readiness = Readiness::new();
     let gate = readiness.gate("its first snapshot");
-    admin(readiness).serve(&options(&socket), &CancellationToken::new()).await.expect("serves");
+    admin(readiness)
+        .serve(&options(&socket), &CancellationToken::new())
+        .await
+        .expect("serves");
     let answer = ask(&socket, Method::GET, "/healthz/ready", "").await;
     assert_eq!(answer, (503, "waits for its first snapshot\n".into()));
     gate.set(true);
@@ -59,7 +69,10 @@ async fn readiness_says_what_is_waited_for() {
 async fn the_dump_tells_what_the_process_knows() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("a.sock");
-    admin(Readiness::new()).serve(&options(&socket), &CancellationToken::new()).await.expect("serves");
+    admin(Readiness::new())
+        .serve(&options(&socket), &CancellationToken::new())
+        .await
+        .expect("serves");
     let (status, body) = ask(&socket, Method::GET, "/config_dump", "").await;
     let dump: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     assert_eq!(status, 200);
@@ -72,7 +85,10 @@ async fn the_dump_tells_what_the_process_knows() {
 async fn a_bad_question_is_refused_and_the_process_lives_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("a.sock");
-    admin(Readiness::new()).serve(&options(&socket), &CancellationToken::new()).await.expect("serves");
+    admin(Readiness::new())
+        .serve(&options(&socket), &CancellationToken::new())
+        .await
+        .expect("serves");
     assert_eq!(ask(&socket, Method::POST, "/why", "{").await.0, 400);
     assert_eq!(ask(&socket, Method::POST, "/why", &"x".repeat(100_000)).await.0, 400);
     assert_eq!(ask(&socket, Method::DELETE, "/config_dump", "").await.0, 404);
@@ -84,9 +100,15 @@ async fn a_socket_left_by_a_dead_process_is_replaced_but_a_file_is_not() {
     let folder = tempfile::tempdir().expect("a folder");
     let (socket, file) = (folder.path().join("a.sock"), folder.path().join("file"));
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("binds"));
-    admin(Readiness::new()).serve(&options(&socket), &CancellationToken::new()).await.expect("replaces it");
+    admin(Readiness::new())
+        .serve(&options(&socket), &CancellationToken::new())
+        .await
+        .expect("replaces it");
     std::fs::write(&file, "precious").expect("writes");
-    let failure = admin(Readiness::new()).serve(&options(&file), &CancellationToken::new()).await.expect_err("taken");
+    let failure = admin(Readiness::new())
+        .serve(&options(&file), &CancellationToken::new())
+        .await
+        .expect_err("taken");
     assert!(failure.to_string().contains("--admin-socket"), "{failure}");
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), "precious");
 }

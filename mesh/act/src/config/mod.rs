@@ -7,11 +7,12 @@
 
 pub mod admission;
 pub mod directory;
+pub mod document;
 mod feed;
 pub mod objects;
 mod reader;
 mod translate;
 
 pub use feed::{Change, Feed};
-pub use objects::{Object, Origin};
+pub use objects::{FieldError, Object, Origin};
 pub use reader::Reader;

@@ -206,8 +206,8 @@ pub(super) fn refused_by_peer(response: &Response<h2::RecvStream>) -> Refusal {
     Refusal::RefusedByPeer(response.status().as_u16(), why.into())
 }
 
-/// Printable ASCII, bounded.
-fn printable(text: &str) -> String {
+/// A text as the reason in a header: printable ASCII, at most 512 bytes.
+pub fn printable(text: &str) -> String {
     text.chars()
         .take(LONGEST_REASON)
         .map(|letter| if matches!(letter, ' '..='~') { letter } else { '?' })

@@ -18,7 +18,7 @@ mod socket;
 mod stream;
 
 pub use client::Transport;
-pub use connect::{Connect, Traceparent, baggage};
+pub use connect::{Connect, Traceparent, baggage, printable};
 pub use io::StreamIo;
 pub use options::TunnelOptions;
 pub use patience::Patience;

@@ -85,12 +85,13 @@ impl Drop for Fragile {
     }
 }
 
-/// Runs both directions to their end, or until patience ends. `gone` resolves when the side whose direction
-/// `forth` has ended dies altogether.
+/// Runs both directions to their end, or until patience ends, or `stop` resolves. `gone` resolves when the side
+/// whose direction `forth` has ended dies altogether.
 pub(super) async fn both(
     forth: impl Future<Output = Result<(), Broken>>,
     back: impl Future<Output = Result<(), Broken>>,
     gone: impl Future<Output = Broken>,
+    stop: impl Future<Output = Outcome>,
     (progress, patience, count): (&Progress, &Patience, Count<'_>),
 ) -> Outcome {
     let mut counted = (0, 0);
@@ -119,6 +120,7 @@ pub(super) async fn both(
                 Err(broken) => Outcome::Reset(broken.to_string().into()),
             },
             outcome = watch(progress, patience, &mut counted, count) => outcome,
+            outcome = stop => outcome,
         }
     };
     tally(progress, &mut counted, count);

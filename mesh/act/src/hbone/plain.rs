@@ -16,14 +16,21 @@ use super::{
 };
 use crate::telemetry::Outcome;
 
-/// As [`super::relay`], between two sockets. `count` is told of bytes from the client and from the server.
-pub async fn relay_plain(client: TcpStream, server: TcpStream, patience: &Patience, count: Count<'_>) -> Outcome {
+/// As [`super::relay()`], between two sockets. `count` is told of bytes from the client and from the server.
+pub async fn relay_plain(
+    client: TcpStream,
+    server: TcpStream,
+    patience: &Patience,
+    stop: impl Future<Output = Outcome>,
+    count: Count<'_>,
+) -> Outcome {
     let (mut client, mut server) = (Fragile::new(client), Fragile::new(server));
     let progress = Progress::default();
     let outcome = both(
         pump(&client.socket, &server.socket, &progress.forth),
         pump(&server.socket, &client.socket, &progress.back),
         errored(&client.socket),
+        stop,
         (&progress, patience, count),
     )
     .await;

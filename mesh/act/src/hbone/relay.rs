@@ -28,8 +28,14 @@ const SMALL: usize = 4096;
 
 /// Passes everything between a socket and a stream until both sides have finished, with half-close and reset as
 /// what they are. `count` is told of bytes from the socket and to it since the last call, on each tick and at
-/// the end. Dropped before that, both sides are reset.
-pub async fn relay(socket: TcpStream, stream: Stream, patience: &Patience, count: Count<'_>) -> Outcome {
+/// the end. When `stop` resolves before that, or the future is dropped, both sides are reset.
+pub async fn relay(
+    socket: TcpStream,
+    stream: Stream,
+    patience: &Patience,
+    stop: impl Future<Output = Outcome>,
+    count: Count<'_>,
+) -> Outcome {
     let mut socket = Fragile::new(socket);
     let (mut receiver, mut sender) = stream.split();
     let progress = Progress::default();
@@ -37,6 +43,7 @@ pub async fn relay(socket: TcpStream, stream: Stream, patience: &Patience, count
         upload(&socket.socket, &mut sender, &progress),
         download(&mut receiver, &socket.socket, &progress),
         errored(&socket.socket),
+        stop,
         (&progress, patience, count),
     )
     .await;

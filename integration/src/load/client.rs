@@ -1,0 +1,229 @@
+//! The client's side, run in a pod as `weft-demo load`.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use act::process::Failure;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::report::Tick;
+
+/// How connections are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// One connection, kept for every request.
+    Kept,
+    /// A new connection for every request.
+    New,
+    /// One request, whose body takes long.
+    Download,
+}
+
+/// What load to make.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LoadOptions {
+    /// Where to: http://host[:port]/path
+    pub url: String,
+    /// How connections are used
+    #[arg(long, value_enum, default_value_t = Mode::Kept)]
+    pub mode: Mode,
+    /// Clients at once
+    #[arg(long, default_value_t = 1)]
+    pub clients: u16,
+    /// Rest between two requests of a client
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10ms")]
+    pub pause: Duration,
+    /// How long to go on; without it, until killed
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub time: Option<Duration>,
+    /// How many requests in all; without it, until the time is over
+    #[arg(long)]
+    pub requests: Option<u64>,
+    /// The longest that one request may take, or one piece of a download
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
+    pub patience: Duration,
+}
+
+/// Where a URL leads.
+struct Target {
+    host: String,
+    port: u16,
+    path: String,
+}
+
+/// Makes the load, and writes one line of JSON ([`Tick`]) to `out` for every tenth of a second.
+///
+/// # Errors
+/// When the URL cannot be understood or `out` not written.
+pub async fn generate(options: LoadOptions, mut out: impl std::io::Write) -> Result<(), Failure> {
+    let target = Arc::new(Target::parse(&options.url)?);
+    let tick = Arc::new(Mutex::new(Tick::default()));
+    let left = Arc::new(std::sync::atomic::AtomicU64::new(options.requests.unwrap_or(u64::MAX)));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..options.clients {
+        clients.spawn(client(options.clone(), target.clone(), tick.clone(), left.clone()));
+    }
+    let end = options.time.map(|time| tokio::time::Instant::now() + time);
+    let mut interval = tokio::time::interval(Duration::from_millis(100));
+    interval.tick().await;
+    loop {
+        let done = tokio::select! {
+            _ = interval.tick() => end.is_some_and(|end| tokio::time::Instant::now() >= end),
+            () = async { while clients.join_next().await.is_some() {} } => true,
+        };
+        let mut told = std::mem::take(&mut *tick.lock().unwrap_or_else(PoisonError::into_inner));
+        told.at = unix_milliseconds();
+        let line = serde_json::to_string(&told).unwrap_or_default();
+        writeln!(out, "{line}")
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure(format!("the load cannot be told of: {error}")))?;
+        if done {
+            return Ok(());
+        }
+    }
+}
+
+async fn client(
+    options: LoadOptions,
+    target: Arc<Target>,
+    tick: Arc<Mutex<Tick>>,
+    left: Arc<std::sync::atomic::AtomicU64>,
+) {
+    use std::sync::atomic::Ordering;
+    let tell = |change: &dyn Fn(&mut Tick)| change(&mut tick.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut kept = None;
+    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+        if kept.as_ref().is_some_and(|sender: &SendRequest<_>| sender.is_closed()) {
+            tell(&|tick| tick.closed += 1);
+            kept = None;
+        }
+        let was_kept = kept.is_some();
+        let sender = match kept.take() {
+            Some(sender) => Ok(sender),
+            None => within(options.patience, "connect", target.connect()).await,
+        };
+        let answer = match sender {
+            Ok(sender) if options.mode == Mode::Download => download(sender, &target, &options, &tick).await,
+            Ok(sender) => within(options.patience, "answer", exchange(sender, &target)).await.map(Some),
+            Err(why) => Err(why),
+        };
+        match answer {
+            Ok(answer) => {
+                tell(&|tick| tick.answered(answer.as_ref().map_or("", |(word, _)| word), was_kept));
+                kept = answer.map(|(_, sender)| sender).filter(|_| options.mode == Mode::Kept);
+            }
+            Err(why) => tell(&|tick| tick.failed(&why)),
+        }
+        if options.mode == Mode::Download {
+            return;
+        }
+        tokio::time::sleep(options.pause).await;
+    }
+}
+
+/// One request on a connection; answers the body's first two words, and the connection.
+async fn exchange(mut sender: SendRequest<Empty<Bytes>>, target: &Target) -> Result<(String, SendRequest<Empty<Bytes>>), String> {
+    let response = ask(&mut sender, target).await?;
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|error| format!("the answer was cut off: {}", root(&error)))?
+        .to_bytes();
+    let text = String::from_utf8_lossy(body.get(..200.min(body.len())).unwrap_or(&[])).into_owned();
+    let words: Vec<_> = text.split_whitespace().take(2).collect();
+    // Ready, or closed by the server in good order after its answer.
+    let _ = timeout(Duration::from_millis(100), sender.ready()).await;
+    Ok((words.join(" "), sender))
+}
+
+async fn download(
+    mut sender: SendRequest<Empty<Bytes>>,
+    target: &Target,
+    options: &LoadOptions,
+    tick: &Mutex<Tick>,
+) -> Result<Option<(String, SendRequest<Empty<Bytes>>)>, String> {
+    let response = within(options.patience, "answer", ask(&mut sender, target)).await?;
+    let mut body = response.into_body();
+    loop {
+        let piece = timeout(options.patience, body.frame())
+            .await
+            .map_err(|_| "the download stood still".to_owned())?;
+        let Some(frame) = piece else { return Ok(None) };
+        let frame = frame.map_err(|error| format!("the download was cut off: {}", root(&error)))?;
+        let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+        tick.lock().unwrap_or_else(PoisonError::into_inner).downloaded += length;
+    }
+}
+
+async fn ask(sender: &mut SendRequest<Empty<Bytes>>, target: &Target) -> Result<Response<Incoming>, String> {
+    let request = Request::get(&target.path)
+        .header("host", &target.host)
+        .body(Empty::new())
+        .map_err(|error| error.to_string())?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|error| format!("no answer: {}", root(&error)))?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let reason = response.headers().get("weft-reason").and_then(|it| it.to_str().ok()).unwrap_or("");
+    Err(format!("status {} {reason}", status.as_u16()).trim().to_owned())
+}
+
+async fn within<T>(patience: Duration, what: &str, future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    timeout(patience, future)
+        .await
+        .unwrap_or_else(|_| Err(format!("no {what} within {}", humantime::format_duration(patience))))
+}
+
+/// The innermost cause, which says most.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+fn unix_milliseconds() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Target {
+    fn parse(url: &str) -> Result<Self, Failure> {
+        let wrong = || Failure(format!("{url:?} is not of the form http://host[:port]/path"));
+        let uri: http::Uri = url.parse().map_err(|_| wrong())?;
+        if uri.scheme_str() != Some("http") {
+            return Err(wrong());
+        }
+        Ok(Self {
+            host: uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned(),
+            port: uri.port_u16().unwrap_or(80),
+            path: uri.path_and_query().map_or("/", |it| it.as_str()).to_owned(),
+        })
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, String> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| format!("not connected: {error}"))?;
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+}

@@ -1,0 +1,8 @@
+//! Load that counts exactly: HTTP/1.1 clients that run inside a pod, as a process of their own, and tell once in a
+//! tenth of a second what became of each request.
+
+mod client;
+mod report;
+
+pub use client::{LoadOptions, Mode, generate};
+pub use report::{Load, Report, Tick};

@@ -1,0 +1,145 @@
+//! `discovery.k8s.io/v1` EndpointSlice.
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Metadata, Protocol,
+    read::{FieldError, or_default, section},
+};
+
+/// `discovery.k8s.io/v1` EndpointSlice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Its metadata; the label `kubernetes.io/service-name` names its Service.
+    pub metadata: Metadata,
+    /// What its addresses are.
+    pub address_type: AddressType,
+    /// Its endpoints.
+    pub endpoints: Vec<SliceEndpoint>,
+    /// Its ports, the same for each endpoint.
+    pub ports: Vec<SlicePort>,
+}
+
+/// What the addresses of a slice are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum AddressType {
+    /// IPv4 addresses.
+    #[default]
+    IPv4,
+    /// IPv6 addresses.
+    IPv6,
+    /// Names, which nobody routes to.
+    #[serde(rename = "FQDN")]
+    Fqdn,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceEndpoint {
+    /// Its addresses, of which the first one counts (the others mean the same endpoint).
+    #[serde(default, deserialize_with = "or_default")]
+    addresses: Vec<Arc<str>>,
+    /// Its state.
+    #[serde(default, deserialize_with = "or_default")]
+    pub conditions: SliceConditions,
+    /// The object behind it.
+    #[serde(default)]
+    pub target_ref: Option<SliceTarget>,
+    /// Its node.
+    #[serde(default)]
+    pub node_name: Option<Arc<str>>,
+}
+
+/// State of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub struct SliceConditions {
+    /// Ready for new connections; not told means ready.
+    #[serde(default)]
+    pub ready: Option<bool>,
+}
+
+/// The object behind an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SliceTarget {
+    /// Its kind.
+    #[serde(default, deserialize_with = "or_default")]
+    pub kind: Arc<str>,
+    /// Its namespace; empty: the slice's own.
+    #[serde(default, deserialize_with = "or_default")]
+    pub namespace: Arc<str>,
+    /// Its name.
+    #[serde(default, deserialize_with = "or_default")]
+    pub name: Arc<str>,
+}
+
+/// One port of a slice.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SlicePort {
+    /// Name of the Service's port; empty when unnamed.
+    #[serde(default, deserialize_with = "or_default")]
+    pub name: Arc<str>,
+    /// Number; `None`: every port, which nobody can address by a Service.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Transport protocol.
+    #[serde(default, deserialize_with = "or_default")]
+    pub protocol: Protocol,
+}
+
+/// The fields of an EndpointSlice stand at the top level.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    #[serde(default, deserialize_with = "or_default")]
+    address_type: AddressType,
+    #[serde(default, deserialize_with = "or_default")]
+    endpoints: Vec<SliceEndpoint>,
+    #[serde(default, deserialize_with = "or_default")]
+    ports: Vec<SlicePort>,
+}
+
+impl EndpointSlice {
+    pub(super) fn read(metadata: Metadata, object: &Value) -> Result<Self, FieldError> {
+        let body: Body = section(&serde_json::json!({ "it": object }), "it").map_err(|error| FieldError {
+            field: error.field.trim_start_matches("it.").to_owned(),
+            ..error
+        })?;
+        let slice = Self {
+            metadata,
+            address_type: body.address_type,
+            endpoints: body.endpoints,
+            ports: body.ports,
+        };
+        slice.check_addresses()?;
+        Ok(slice)
+    }
+
+    /// The Service whose endpoints these are, if any.
+    pub fn service(&self) -> Option<&Arc<str>> {
+        self.metadata.label("kubernetes.io/service-name")
+    }
+
+    fn check_addresses(&self) -> Result<(), FieldError> {
+        let unreadable = |endpoint: &SliceEndpoint| endpoint.address().is_none();
+        match self.endpoints.iter().position(unreadable) {
+            Some(index) if self.address_type != AddressType::Fqdn => Err(FieldError::new(
+                format!("endpoints[{index}].addresses[0]"),
+                "is no IP address.",
+                "Write the endpoint's address.",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl SliceEndpoint {
+    /// Its address.
+    pub fn address(&self) -> Option<IpAddr> {
+        let first = self.addresses.first()?;
+        first.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    }
+}

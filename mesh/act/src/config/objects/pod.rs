@@ -1,0 +1,207 @@
+//! `v1` Pod.
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Metadata,
+    read::{FieldError, or_default, section},
+};
+
+/// `v1` Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// What should run.
+    pub spec: PodSpec,
+    /// What does.
+    pub status: PodStatus,
+}
+
+/// What should run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSpec {
+    /// Node it was scheduled to; empty before.
+    #[serde(default, deserialize_with = "or_default")]
+    pub node_name: Arc<str>,
+    /// Service account; empty means `default`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub service_account_name: Arc<str>,
+    /// Whether it shares its node's network.
+    #[serde(default, deserialize_with = "or_default")]
+    pub host_network: bool,
+    /// Its containers.
+    #[serde(default, deserialize_with = "or_default")]
+    pub containers: Vec<Container>,
+    /// Whether its containers are started again.
+    #[serde(default, deserialize_with = "or_default")]
+    pub restart_policy: RestartPolicy,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+pub struct Container {
+    /// Ports it names.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ports: Vec<ContainerPort>,
+}
+
+/// One port of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerPort {
+    /// Name; empty when unnamed.
+    #[serde(default, deserialize_with = "or_default")]
+    pub name: Arc<str>,
+    /// Number.
+    pub container_port: u16,
+    /// Protocol.
+    #[serde(default, deserialize_with = "or_default")]
+    pub protocol: Protocol,
+}
+
+/// Transport protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// UDP.
+    #[serde(rename = "UDP")]
+    Udp,
+    /// SCTP.
+    #[serde(rename = "SCTP")]
+    Sctp,
+}
+
+/// Whether containers are started again once they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[allow(missing_docs, reason = "the values are the Kubernetes API's")]
+pub enum RestartPolicy {
+    #[default]
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// What runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    /// Phase; `None` if the source does not tell.
+    #[serde(default)]
+    pub phase: Option<PodPhase>,
+    /// First address.
+    #[serde(default, rename = "podIP")]
+    pub pod_ip: Option<IpAddr>,
+    /// All addresses, the first one included.
+    #[serde(default, rename = "podIPs", deserialize_with = "or_default")]
+    pub pod_ips: Vec<PodIp>,
+    /// Conditions.
+    #[serde(default, deserialize_with = "or_default")]
+    pub conditions: Vec<PodCondition>,
+}
+
+/// `status.phase`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[allow(missing_docs, reason = "the values are the Kubernetes API's")]
+pub enum PodPhase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Unknown,
+}
+
+/// One address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct PodIp {
+    /// The address.
+    pub ip: IpAddr,
+}
+
+/// One condition.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PodCondition {
+    /// Which, such as `Ready`.
+    #[serde(rename = "type")]
+    pub kind: Arc<str>,
+    /// `True`, `False` or `Unknown`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub status: Arc<str>,
+}
+
+impl Pod {
+    pub(super) fn read(metadata: Metadata, object: &Value) -> Result<Self, FieldError> {
+        Ok(Self {
+            metadata,
+            spec: section(object, "spec")?,
+            status: section(object, "status")?,
+        })
+    }
+
+    /// Its UID, or `<namespace>.<name>` where the source has none.
+    pub fn uid(&self) -> Arc<str> {
+        match &self.metadata.uid {
+            Some(uid) if !uid.is_empty() => uid.clone(),
+            _ => format!("{}.{}", self.metadata.namespace, self.metadata.name).into(),
+        }
+    }
+
+    /// The service account it runs as.
+    pub fn service_account(&self) -> &str {
+        match &*self.spec.service_account_name {
+            "" => "default",
+            name => name,
+        }
+    }
+
+    /// Its addresses, first one first, each once.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = Vec::new();
+        let listed = self.status.pod_ips.iter().map(|it| it.ip);
+        for address in self.status.pod_ip.into_iter().chain(listed) {
+            let address = address.to_canonical();
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all
+    }
+
+    /// Whether it ended, for good.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase, Some(PodPhase::Succeeded | PodPhase::Failed))
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_terminating(&self) -> bool {
+        self.metadata.deleted.is_some()
+    }
+
+    /// Whether it is ready: its condition `Ready`; where nobody writes conditions, whether it runs; where
+    /// nobody writes the phase either, whether it has an address.
+    pub fn is_ready(&self) -> bool {
+        let condition = self.status.conditions.iter().find(|it| &*it.kind == "Ready");
+        match (condition, self.status.phase) {
+            (Some(condition), _) => &*condition.status == "True",
+            (None, Some(phase)) => phase == PodPhase::Running,
+            (None, None) => self.status.pod_ip.is_some() || !self.status.pod_ips.is_empty(),
+        }
+    }
+
+    /// The TCP port a container gives this name.
+    pub fn named_port(&self, name: &str) -> Option<u16> {
+        self.spec
+            .containers
+            .iter()
+            .flat_map(|container| &container.ports)
+            .find(|port| *port.name == *name && port.protocol == Protocol::Tcp)
+            .map(|port| port.container_port)
+    }
+}

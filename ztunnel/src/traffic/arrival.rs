@@ -1,0 +1,86 @@
+//! What both ways into a pod have in common: judged, then connected to the application.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use act::telemetry::{FlowLabels, Party, Reporter, Security};
+use decide::model::{Decider, Identity, Refusal, Workload};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::{Traffic, live::Tracked};
+
+/// A connection that was let in.
+pub(super) struct Admitted {
+    /// The pod that was reached.
+    pub(super) own: Arc<Workload>,
+    /// The rule that allowed it, if one was needed.
+    pub(super) allowed_by: Option<Decider>,
+    /// Its application.
+    pub(super) app: TcpStream,
+}
+
+/// A connection that was not.
+pub(super) struct Rejected {
+    /// The pod, as far as it is known.
+    pub(super) own: Option<Arc<Workload>>,
+    /// Why not.
+    pub(super) refusal: Refusal,
+}
+
+impl Traffic {
+    /// Judges a registered connection, and connects it to the application, which sees the client's address.
+    pub(super) async fn admit(
+        &self,
+        tracked: &Tracked,
+        client: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<Admitted, Rejected> {
+        let pod = self.pod();
+        let own = self.own(Instant::now()).await;
+        let own = own.map_err(|refusal| Rejected { own: None, refusal })?;
+        let (own, allowed_by) = tracked.judge(&pod.reader, &pod.uid).map_err(|refusal| Rejected {
+            own: Some(own),
+            refusal,
+        })?;
+        let connected = timeout(pod.options.connect, pod.dialer.connect_from(client.ip(), to)).await;
+        let refusal = match connected {
+            Ok(Ok(app)) => return Ok(Admitted { own, allowed_by, app }),
+            Ok(Err(error)) => Refusal::ConnectFailed(to, error.to_string().into()),
+            Err(_) => Refusal::DeadlineExceeded(
+                format!("connecting to {to} took longer than {:?}", pod.options.connect).into(),
+            ),
+        };
+        Err(Rejected {
+            own: Some(own),
+            refusal,
+        })
+    }
+
+    /// What is told of a connection towards the pod.
+    pub(super) fn arrival(
+        &self,
+        peer: Option<&Identity>,
+        client: SocketAddr,
+        to: SocketAddr,
+        own: Option<Arc<Workload>>,
+    ) -> FlowLabels {
+        FlowLabels {
+            reporter: Reporter::Destination,
+            source: Party {
+                workload: self.pod().reader.load().workload_at(client.ip()).cloned(),
+                identity: peer.cloned(),
+                address: Some(client),
+            },
+            destination: Party {
+                identity: own.as_ref().map(|own| own.identity.clone()),
+                workload: own,
+                address: Some(to),
+            },
+            service: None,
+            security: peer.map_or(Security::None, |_| Security::MutualTls),
+            allowed_by: None,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Connections towards the pod that came by HBONE.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use act::{
+    hbone::{Incoming, Tunnel, relay},
+    net::reset,
+    telemetry::{Connection, FlowLabels, Outcome},
+    tls::Peer,
+};
+use decide::model::{Refusal, ServiceKey, Workload};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::{Direction, Traffic, arrival::Admitted};
+
+/// Who is behind the streams of one tunnel.
+struct Behind {
+    peer: Peer,
+    client: SocketAddr,
+}
+
+impl Traffic {
+    /// The whole life of an HBONE connection towards the pod, and of every stream in it.
+    pub async fn hbone(&self, socket: TcpStream) {
+        let (Some((client, to)), Ok(handshake)) = (self.ends(&socket), self.handshakes().try_acquire()) else {
+            metrics::counter!("weft_handshakes_dropped_total").increment(1);
+            return reset(socket);
+        };
+        let accepted = self.authenticated(socket).await;
+        drop(handshake);
+        let (mut tunnel, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Connection::refused(self.arrival(None, client, to, None), &refusal),
+        };
+        let behind = Arc::new(Behind { peer, client });
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                incoming = tunnel.next() => match incoming {
+                    Some(incoming) => {
+                        let (traffic, behind) = (self.clone(), behind.clone());
+                        tokio::spawn(async move { traffic.stream(incoming, &behind).await });
+                    }
+                    None => return,
+                },
+                () = self.draining().cancelled(), if !leaving => {
+                    leaving = true;
+                    tunnel.drain();
+                }
+            }
+        }
+    }
+
+    async fn authenticated(&self, socket: TcpStream) -> Result<(Tunnel, Peer), Refusal> {
+        let since = Instant::now();
+        let own = self.own(since).await?;
+        let leaf = self.leaf(&own.identity, since).await?;
+        Tunnel::accept(socket, &leaf, &self.pod().options.pool.tunnel).await
+    }
+
+    /// The whole life of one CONNECT.
+    async fn stream(&self, mut incoming: Incoming, behind: &Behind) {
+        let (identity, client) = (behind.peer.identity(), behind.client);
+        let asked = incoming.authority();
+        let to = asked.clone().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let service = self.service_named(incoming.host());
+        let labels = |own: Option<Arc<Workload>>| FlowLabels {
+            service: service.clone(),
+            ..self.arrival(Some(identity), client, to, own)
+        };
+        let _place = match asked.and_then(|to| self.place(to)) {
+            Ok(place) => place,
+            Err(refusal) => {
+                Connection::refused(labels(None), &refusal);
+                return incoming.refuse(&refusal);
+            }
+        };
+        let mut tracked = self.registry().track(Direction::Inbound, client, to, Some(identity));
+        let admitted = tokio::select! {
+            admitted = self.admit(&tracked, client, to) => admitted,
+            () = incoming.gone() => return,
+        };
+        let Admitted { own, allowed_by, app } = match admitted {
+            Ok(admitted) => admitted,
+            Err(rejected) => {
+                Connection::refused(labels(rejected.own), &rejected.refusal);
+                return incoming.refuse(&rejected.refusal);
+            }
+        };
+        let mut connection = Connection::open(FlowLabels {
+            allowed_by,
+            ..labels(Some(own))
+        });
+        let outcome = match incoming.accept() {
+            Ok(stream) => {
+                let patience = &self.pod().options.patience;
+                relay(app, stream, patience, tracked.cut(), &mut |received, sent| {
+                    connection.count(sent, received);
+                })
+                .await
+            }
+            Err(error) => {
+                reset(app);
+                Outcome::Reset(error.to_string().into())
+            }
+        };
+        connection.finish(&outcome);
+    }
+
+    /// The Service of this host name (`<name>.<namespace>.svc…`), if there is one: a label, not a fact.
+    fn service_named(&self, host: Option<&str>) -> Option<ServiceKey> {
+        let mut parts = host?.splitn(3, '.');
+        let key = ServiceKey {
+            name: parts.next()?.into(),
+            namespace: parts.next()?.into(),
+        };
+        self.pod()
+            .reader
+            .load()
+            .services
+            .get(&key)
+            .map(|service| service.key.clone())
+    }
+}

@@ -1,0 +1,181 @@
+//! The next leg of an outbound connection, and going it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use act::{
+    hbone::{Connect, Stream, Target, Traceparent, baggage},
+    telemetry::{FlowLabels, Party, Reporter, Security},
+};
+use decide::{
+    hop::Hop,
+    model::{Identity, Refusal, ServiceKey, Workload, ports},
+    snapshot::Snapshot,
+};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::Traffic;
+
+/// The next leg, as `hop` decided it.
+pub(super) struct Leg {
+    /// What the choice of endpoints calls this one.
+    pub(super) endpoint: SocketAddr,
+    /// What is told of it.
+    pub(super) labels: FlowLabels,
+    tunnel: Option<Through>,
+}
+
+/// What a tunnel is asked for, and of whom.
+struct Through {
+    /// Where HBONE is accepted.
+    address: SocketAddr,
+    expected: Identity,
+    workload: Arc<str>,
+    authority: SocketAddr,
+    waypoint: bool,
+}
+
+/// What leads to the destination.
+pub(super) enum Way {
+    /// A stream in a tunnel.
+    Tunnel(Stream),
+    /// A plain connection.
+    Plain(TcpStream),
+}
+
+impl Leg {
+    /// The leg that `hop` means; everything that is none goes straight to `addressed`.
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        source: &Arc<Workload>,
+        hop: Hop,
+        client: SocketAddr,
+        addressed: SocketAddr,
+    ) -> Self {
+        let plain = |endpoint, workload, service| (endpoint, workload, service, None);
+        let (endpoint, workload, service, tunnel) = match hop {
+            Hop::Tunnel { to, workload, service } => {
+                let through = Through {
+                    address: SocketAddr::new(to.ip(), ports::HBONE),
+                    expected: workload.identity.clone(),
+                    workload: workload.uid.clone(),
+                    authority: to,
+                    waypoint: false,
+                };
+                (to, Some(workload), service, Some(through))
+            }
+            Hop::Waypoint {
+                waypoint,
+                endpoint,
+                authority,
+                service,
+            } => {
+                let through = Through {
+                    address: endpoint.address,
+                    expected: waypoint.identity.clone(),
+                    workload: endpoint.workload.clone(),
+                    authority,
+                    waypoint: true,
+                };
+                let workload = snapshot.workload(&endpoint.workload).cloned();
+                (endpoint.address, workload, service, Some(through))
+            }
+            Hop::Plain { to, workload, service } => plain(to, workload, service),
+            Hop::Passthrough | Hop::Hold(_) | Hop::Refuse(_) => plain(addressed, None, None),
+        };
+        let destination = Party {
+            identity: tunnel.as_ref().map(|tunnel: &Through| tunnel.expected.clone()),
+            workload,
+            address: Some(endpoint),
+        };
+        let security = tunnel.as_ref().map_or(Security::None, |_| Security::MutualTls);
+        Self {
+            endpoint,
+            labels: FlowLabels {
+                destination,
+                service,
+                security,
+                ..departure(Some(source), client, addressed)
+            },
+            tunnel,
+        }
+    }
+
+    /// Whether it leads to a waypoint.
+    pub(super) fn is_waypoint(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|through| through.waypoint)
+    }
+
+    /// Where a tunnel is dialled, if it takes one.
+    pub(super) fn dialled(&self) -> Option<SocketAddr> {
+        Some(self.tunnel.as_ref()?.address)
+    }
+}
+
+impl Traffic {
+    /// Goes the leg. What is to be reached by HBONE is never reached otherwise.
+    ///
+    /// # Errors
+    /// Why it cannot be gone.
+    pub(super) async fn follow(
+        &self,
+        leg: &Leg,
+        source: &Workload,
+        client: SocketAddr,
+        since: Instant,
+    ) -> Result<Way, Refusal> {
+        let pod = self.pod();
+        let Some(through) = &leg.tunnel else {
+            let to = leg.endpoint;
+            return match timeout(pod.options.connect, pod.dialer.connect(to)).await {
+                Ok(Ok(server)) => Ok(Way::Plain(server)),
+                Ok(Err(error)) => Err(Refusal::ConnectFailed(to, error.to_string().into())),
+                Err(_) => Err(Refusal::DeadlineExceeded(
+                    format!("connecting to {to} took longer than {:?}", pod.options.connect).into(),
+                )),
+            };
+        };
+        let target = Target {
+            source: pod.uid.clone(),
+            source_address: client.ip(),
+            leaf: self.leaf(&source.identity, since).await?,
+            dialer: pod.dialer.clone(),
+            expected: through.expected.clone(),
+            workload: through.workload.clone(),
+            address: through.address,
+        };
+        let connect = Connect {
+            authority: through.authority,
+            client,
+            host: leg.labels.service.as_ref().map(host),
+            baggage: baggage(source),
+            traceparent: Some(Traceparent::new(fastrand::u128(..), fastrand::u64(..))),
+        };
+        self.pool().open(&target, &connect).await.map(Way::Tunnel)
+    }
+}
+
+/// What is told of a connection of which only its two ends are known.
+pub(super) fn departure(source: Option<&Arc<Workload>>, client: SocketAddr, to: SocketAddr) -> FlowLabels {
+    FlowLabels {
+        reporter: Reporter::Source,
+        source: Party {
+            workload: source.cloned(),
+            identity: source.map(|source| source.identity.clone()),
+            address: Some(client),
+        },
+        destination: Party {
+            address: Some(to),
+            ..Party::default()
+        },
+        service: None,
+        security: Security::None,
+        allowed_by: None,
+    }
+}
+
+fn host(service: &ServiceKey) -> Arc<str> {
+    format!("{}.{}.svc.cluster.local", service.name, service.namespace).into()
+}

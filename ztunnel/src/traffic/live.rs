@@ -1,0 +1,236 @@
+//! What lives now, and what judged it. A connection is registered first and judged then, so that no change falls
+//! between; when what judged it is no longer the same, it is judged again (design 15).
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use act::{config::Reader, telemetry::Outcome};
+use decide::{
+    model::{Decider, Identity, PolicySet, Refusal, Workload},
+    verdict::admit,
+};
+use serde::Serialize;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+/// Connections judged again before others get their turn.
+const SLICE: usize = 64;
+
+/// How a connection reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Direction {
+    /// Made by the pod.
+    Outbound,
+    /// Towards the pod, by HBONE.
+    Inbound,
+    /// Towards the pod, as plaintext.
+    Plaintext,
+}
+
+/// What a connection is judged by.
+#[derive(Debug, Clone, Serialize)]
+pub struct LiveConnection {
+    /// How it reached us.
+    pub direction: Direction,
+    /// Who connects.
+    pub client: SocketAddr,
+    /// Where to.
+    pub destination: SocketAddr,
+    /// The verified identity behind it, if there is one.
+    pub peer: Option<Identity>,
+    /// Its age, in seconds.
+    pub seconds: u64,
+}
+
+/// Everything that lives. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Live {
+    registry: Arc<Registry>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    numbers: AtomicU64,
+    entries: Mutex<HashMap<u64, Arc<Entry>>>,
+    left: Notify,
+}
+
+#[derive(Debug)]
+struct Entry {
+    facts: LiveConnection,
+    since: Instant,
+    /// What judged it; `None` before it is judged, and for what nobody here judges.
+    judged: Mutex<Option<Arc<PolicySet>>>,
+    cut: Mutex<Option<oneshot::Sender<Refusal>>>,
+}
+
+/// A registered connection; leaves when dropped.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    registry: Arc<Registry>,
+    number: u64,
+    entry: Arc<Entry>,
+    cut: oneshot::Receiver<Refusal>,
+}
+
+impl Live {
+    /// Registers a connection.
+    pub(super) fn track(
+        &self,
+        direction: Direction,
+        client: SocketAddr,
+        destination: SocketAddr,
+        peer: Option<&Identity>,
+    ) -> Tracked {
+        let (sender, cut) = oneshot::channel();
+        let entry = Arc::new(Entry {
+            facts: LiveConnection {
+                direction,
+                client,
+                destination,
+                peer: peer.cloned(),
+                seconds: 0,
+            },
+            since: Instant::now(),
+            judged: Mutex::new(None),
+            cut: Mutex::new(Some(sender)),
+        });
+        let number = self.registry.numbers.fetch_add(1, Relaxed);
+        self.registry.lock().insert(number, entry.clone());
+        Tracked {
+            registry: self.registry.clone(),
+            number,
+            entry,
+            cut,
+        }
+    }
+
+    /// Everything that lives now.
+    pub(super) fn list(&self) -> Vec<LiveConnection> {
+        let entries = self.registry.lock();
+        entries
+            .values()
+            .map(|entry| LiveConnection {
+                seconds: entry.since.elapsed().as_secs(),
+                ..entry.facts.clone()
+            })
+            .collect()
+    }
+
+    /// Waits until nothing lives.
+    pub(super) async fn empty(&self) {
+        loop {
+            let left = self.registry.left.notified();
+            if self.registry.lock().is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+/// Judges everything again at each change, for ever. Changes that arrive meanwhile are one.
+pub(super) async fn rejudge(mut reader: Reader, uid: Arc<str>, live: Live) {
+    loop {
+        let snapshot = reader.changed().await;
+        if !snapshot.complete {
+            continue;
+        }
+        let own = snapshot.workload(&uid);
+        let entries: Vec<Arc<Entry>> = live.registry.lock().values().cloned().collect();
+        for slice in entries.chunks(SLICE) {
+            slice.iter().for_each(|entry| entry.rejudge(own));
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Tracked {
+    /// Judges the connection by what holds now. Answers the workload that was reached and the rule that allowed it,
+    /// if one was needed.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn judge(&self, reader: &Reader, uid: &str) -> Result<(Arc<Workload>, Option<Decider>), Refusal> {
+        loop {
+            let own = reader.load().workload(uid).cloned().ok_or(Refusal::NotConfigured)?;
+            let verdict = self.entry.verdict(&own);
+            *lock(&self.entry.judged) = Some(own.policies.clone());
+            // A change that was published since is not told to a connection that was not judged yet.
+            let now = reader.load();
+            if now
+                .workload(uid)
+                .is_some_and(|now| Arc::ptr_eq(&now.policies, &own.policies))
+            {
+                return verdict.map(|by| (own, by));
+            }
+        }
+    }
+
+    /// Resolves when the connection is to be cut.
+    pub(super) async fn cut(&mut self) -> Outcome {
+        match (&mut self.cut).await {
+            Ok(refusal) => Outcome::Cut(refusal),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.number);
+        self.registry.left.notify_waiters();
+    }
+}
+
+impl Entry {
+    fn rejudge(&self, own: Option<&Arc<Workload>>) {
+        let refusal = match (own, self.facts.direction) {
+            (None, Direction::Outbound) => Refusal::NotConfigured,
+            (None, _) => Refusal::NotOurs(self.facts.destination),
+            (Some(_), Direction::Outbound) => return,
+            (Some(own), _) => {
+                let mut judged = lock(&self.judged);
+                match &*judged {
+                    Some(by) if !Arc::ptr_eq(by, &own.policies) => {}
+                    _ => return,
+                }
+                *judged = Some(own.policies.clone());
+                match self.verdict(own) {
+                    Ok(_) => return,
+                    Err(refusal) => refusal,
+                }
+            }
+        };
+        if let Some(cut) = lock(&self.cut).take() {
+            // Fails only for a connection that is over.
+            let _ = cut.send(refusal);
+        }
+    }
+
+    fn verdict(&self, own: &Workload) -> Result<Option<Decider>, Refusal> {
+        let facts = &self.facts;
+        if !own.addresses.contains(&facts.destination.ip()) {
+            return Err(Refusal::NotOurs(facts.destination));
+        }
+        admit(&own.policies, facts.peer.as_ref(), facts.client.ip(), facts.destination)
+    }
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+        lock(&self.entries)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

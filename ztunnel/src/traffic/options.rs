@@ -1,0 +1,44 @@
+//! Bounds and timers of a pod's connections.
+
+use std::time::Duration;
+
+use act::hbone::{Patience, PoolOptions};
+
+/// Bounds and timers of the connections of one pod on one worker.
+#[derive(Debug, Clone)]
+pub struct TrafficOptions {
+    /// How long a connection waits for what is not known yet: configuration, a certificate, a peer that is starting.
+    pub hold: Duration,
+    /// Connections that may wait so at one time.
+    pub held: usize,
+    /// Connections open at one time, both directions together.
+    pub connections: usize,
+    /// Accepted HBONE connections that have not finished their handshakes.
+    pub unauthenticated: usize,
+    /// How long connecting to an application, or to a destination outside the mesh, may take.
+    pub connect: Duration,
+    /// Endpoints tried for one connection.
+    pub attempts: usize,
+    /// How long a refused client's first bytes are waited for, to answer in its own protocol.
+    pub courtesy: Duration,
+    /// How long an open connection may stay silent.
+    pub patience: Patience,
+    /// Tunnels this pod makes; also how those it accepts are tuned.
+    pub pool: PoolOptions,
+}
+
+impl Default for TrafficOptions {
+    fn default() -> Self {
+        Self {
+            hold: Duration::from_secs(5),
+            held: 1024,
+            connections: 32 * 1024,
+            unauthenticated: 256,
+            connect: Duration::from_secs(10),
+            attempts: 8,
+            courtesy: Duration::from_millis(250),
+            patience: Patience::default(),
+            pool: PoolOptions::default(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Connections that the pod makes.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use act::{
+    hbone::{relay, relay_plain},
+    net::reset,
+    telemetry::{Connection, FlowLabels},
+};
+use decide::{
+    hop::{Hop, hop},
+    model::{Refusal, Workload},
+    pick::Choice,
+    snapshot::Snapshot,
+};
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Direction, Traffic,
+    courtesy::refuse_kindly,
+    hold::Answer,
+    leg::{Leg, Way, departure},
+    loads::Load,
+    pod::refuse,
+    retry::Retry,
+};
+
+/// A destination that was reached.
+struct Reached {
+    labels: FlowLabels,
+    way: Way,
+    load: Load,
+}
+
+/// A destination that was not.
+struct Unreached {
+    labels: Box<FlowLabels>,
+    refusal: Refusal,
+    /// Whether a waypoint was on the way: then HTTP must have been meant.
+    waypoint: bool,
+}
+
+/// What a snapshot says.
+type Said = (Arc<Snapshot>, Arc<Workload>, Hop);
+
+impl Traffic {
+    /// The whole life of a connection that the pod's application made.
+    pub async fn outbound(&self, socket: TcpStream) {
+        let Some((client, to)) = self.ends(&socket) else {
+            return reset(socket);
+        };
+        let _place = match self.place(to) {
+            Ok(place) => place,
+            Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
+        };
+        let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
+        let reached = tokio::select! {
+            reached = self.reach(client, to) => reached,
+            // The client is gone: nobody is left to dial for.
+            _ = socket.ready(Interest::ERROR) => return,
+        };
+        let Reached { labels, way, load } = match reached {
+            Ok(reached) => reached,
+            Err(unreached) if unreached.waypoint => {
+                let patience = self.pod().options.courtesy;
+                return refuse_kindly(socket, *unreached.labels, &unreached.refusal, patience).await;
+            }
+            Err(unreached) => return refuse(socket, *unreached.labels, &unreached.refusal),
+        };
+        let mut connection = Connection::open(labels);
+        let patience = &self.pod().options.patience;
+        let mut count = |sent, received| connection.count(sent, received);
+        let outcome = match way {
+            Way::Tunnel(stream) => relay(socket, stream, patience, tracked.cut(), &mut count).await,
+            Way::Plain(server) => relay_plain(socket, server, patience, tracked.cut(), &mut count).await,
+        };
+        drop(load);
+        connection.finish(&outcome);
+    }
+
+    /// Reaches the destination: by another endpoint, or once more, where that may help. Nothing was sent yet.
+    async fn reach(&self, client: SocketAddr, to: SocketAddr) -> Result<Reached, Unreached> {
+        let mut retry = Retry::new(&self.pod().options);
+        let mut last: Option<Unreached> = None;
+        loop {
+            let (snapshot, source, hop) = match self.hop(retry.since(), to, retry.avoid()).await {
+                Ok(said) => said,
+                Err(refusal) => {
+                    let own = self.pod().reader.load().workload(&self.pod().uid).cloned();
+                    return Err(Unreached {
+                        labels: Box::new(departure(own.as_ref(), client, to)),
+                        waypoint: matches!(refusal, Refusal::WaypointUnavailable(_)),
+                        refusal,
+                    });
+                }
+            };
+            let leg = Leg::new(&snapshot, &source, hop, client, to);
+            if let Some(last) = last.take_if(|_| retry.tried(leg.endpoint)) {
+                match retry.pause() {
+                    Some(pause) => sleep(pause).await,
+                    None => return Err(last),
+                }
+            }
+            let load = self.loads().add(leg.endpoint.ip());
+            let refusal = match self.follow(&leg, &source, client, retry.since()).await {
+                Ok(way) => {
+                    return Ok(Reached {
+                        labels: leg.labels,
+                        way,
+                        load,
+                    });
+                }
+                Err(refusal) => refusal,
+            };
+            let again = retry.may_help(leg.endpoint, leg.dialled(), &refusal);
+            let unreached = Unreached {
+                waypoint: leg.is_waypoint(),
+                labels: Box::new(leg.labels),
+                refusal,
+            };
+            if !again {
+                return Err(unreached);
+            }
+            last = Some(unreached);
+        }
+    }
+
+    /// Where to, by the first snapshot that says it.
+    async fn hop(&self, since: Instant, to: SocketAddr, avoid: &[SocketAddr]) -> Result<Said, Refusal> {
+        self.held(since, |snapshot| {
+            let Some(source) = snapshot.workload(&self.pod().uid) else {
+                return Answer::Later(Refusal::NotConfigured);
+            };
+            let choice = Choice {
+                random: fastrand::u64(..),
+                load: &|address| self.loads().of(address),
+                avoid,
+            };
+            match hop(snapshot, source, to, &choice) {
+                Hop::Hold(refusal) => Answer::Later(refusal),
+                Hop::Refuse(refusal) => Answer::Now(Err(refusal)),
+                hop => Answer::Now(Ok((snapshot.clone(), source.clone(), hop))),
+            }
+        })
+        .await?
+    }
+}

@@ -1,0 +1,165 @@
+//! A pod's share in one worker.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use act::{
+    certs::Certificates,
+    config::Reader,
+    hbone::Pool,
+    net::{Dialer, reset},
+    telemetry::{Connection, FlowLabels},
+};
+use decide::model::{Refusal, ports};
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, SemaphorePermit},
+    task::AbortHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    LiveConnection, TrafficOptions,
+    live::{Live, rejudge},
+    loads::Loads,
+};
+
+/// Tells where the client of an accepted socket meant to go: [`act::net::original_destination`].
+pub type Origin = Arc<dyn Fn(&TcpStream) -> io::Result<SocketAddr> + Send + Sync>;
+
+/// What a captured pod's connections need.
+#[derive(Clone)]
+pub struct Pod {
+    /// Its UID.
+    pub uid: Arc<str>,
+    /// What should be.
+    pub reader: Reader,
+    /// Who we are. Somebody else holds the pod's identity for as long as the pod is here.
+    pub certificates: Certificates,
+    /// Makes sockets in its network namespace.
+    pub dialer: Dialer,
+    /// Where redirected connections meant to go.
+    pub origin: Origin,
+    /// Bounds and timers.
+    pub options: Arc<TrafficOptions>,
+}
+
+/// The connections of one captured pod on one worker. Cheap to clone; every running connection holds a clone.
+#[derive(Clone)]
+pub struct Traffic {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    pod: Pod,
+    pool: Pool,
+    live: Live,
+    loads: Loads,
+    holding: Semaphore,
+    places: Semaphore,
+    handshakes: Semaphore,
+    draining: CancellationToken,
+    rejudging: AbortHandle,
+}
+
+impl Traffic {
+    /// A pod without connections yet. Call it on the worker: its runtime judges again what lives when the
+    /// configuration changes.
+    pub fn new(pod: Pod) -> Self {
+        let live = Live::default();
+        let rejudging = tokio::spawn(rejudge(pod.reader.clone(), pod.uid.clone(), live.clone()));
+        let options = &pod.options;
+        Self {
+            shared: Arc::new(Shared {
+                pool: Pool::new(options.pool.clone()),
+                live,
+                loads: Loads::default(),
+                holding: Semaphore::new(options.held),
+                places: Semaphore::new(options.connections),
+                handshakes: Semaphore::new(options.unauthenticated),
+                draining: CancellationToken::new(),
+                rejudging: rejudging.abort_handle(),
+                pod,
+            }),
+        }
+    }
+
+    /// Asks every peer to make no more streams (GOAWAY), then waits until no connection is left. Bound it
+    /// outside; stop accepting before.
+    pub async fn drain(&self) {
+        self.shared.draining.cancel();
+        self.shared.live.empty().await;
+    }
+
+    /// Every connection that lives now.
+    pub fn live(&self) -> Vec<LiveConnection> {
+        self.shared.live.list()
+    }
+
+    /// Tunnels this pod has open towards others.
+    pub fn tunnels(&self) -> usize {
+        self.shared.pool.tunnels()
+    }
+
+    pub(super) fn pod(&self) -> &Pod {
+        &self.shared.pod
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    pub(super) fn registry(&self) -> &Live {
+        &self.shared.live
+    }
+
+    pub(super) fn loads(&self) -> &Loads {
+        &self.shared.loads
+    }
+
+    pub(super) fn holding(&self) -> &Semaphore {
+        &self.shared.holding
+    }
+
+    pub(super) fn handshakes(&self) -> &Semaphore {
+        &self.shared.handshakes
+    }
+
+    pub(super) fn draining(&self) -> &CancellationToken {
+        &self.shared.draining
+    }
+
+    /// A place for one more connection.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`], or that nobody may address the mesh's own ports.
+    pub(super) fn place(&self, destination: SocketAddr) -> Result<SemaphorePermit<'_>, Refusal> {
+        if ports::is_ours(destination.port()) {
+            return Err(Refusal::ReservedPort(destination.port()));
+        }
+        self.shared.places.try_acquire().map_err(|_| {
+            let bound = self.shared.pod.options.connections;
+            Refusal::Overloaded(format!("{bound} connections of one pod are open").into())
+        })
+    }
+
+    /// Both ends of a fresh socket, which is tuned: who connects, and where to. `None` if it is gone already.
+    pub(super) fn ends(&self, socket: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
+        let pod = self.pod();
+        pod.dialer.options.apply(socket).ok()?;
+        let client = socket.peer_addr().ok()?;
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        Some((client, (pod.origin)(socket).ok()?))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.rejudging.abort();
+    }
+}
+
+/// Tells of a refusal, and resets the connection.
+pub(super) fn refuse(socket: TcpStream, labels: FlowLabels, refusal: &Refusal) {
+    Connection::refused(labels, refusal);
+    reset(socket);
+}
