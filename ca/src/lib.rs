@@ -11,6 +11,7 @@ pub mod audit;
 pub mod authority;
 pub mod csr;
 pub mod fetch;
+pub mod host;
 pub mod issuers;
 pub mod keys;
 pub mod listen;

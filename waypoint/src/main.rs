@@ -19,6 +19,8 @@ mod opaque;
 mod path;
 mod reach;
 mod tale;
+#[cfg(test)]
+mod tests;
 mod upstream;
 mod waypoint;
 
