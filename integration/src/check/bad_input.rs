@@ -100,7 +100,11 @@ async fn checked(bench: &Bench, point: &mut Point, case: &Case) {
     let Some(finished) = point.step(&law, bench.weft(&["check", &config]).await) else {
         return;
     };
-    let line = finished.stdout.lines().find(|line| line.contains(case.object)).unwrap_or("not found");
+    let line = finished
+        .stdout
+        .lines()
+        .find(|line| line.contains(case.object))
+        .unwrap_or("not found");
     let pass = finished.code == Some(2) && line.contains(FILE) && line.contains(case.field);
     let expected = format!("exit 2, {FILE}, {}, {}", case.object, case.field);
     point.assert(&law, expected, format!("exit {:?}: {line}", finished.code), pass);
@@ -128,7 +132,12 @@ async fn recovers(bench: &Bench, point: &mut Point) {
         answer.is_ok_and(|answer| answer.status == 200)
     };
     let back = bench.until(Duration::from_secs(5), answered).await;
-    point.assert("without it all is as before", "200", if back { "200" } else { "refused" }, back);
+    point.assert(
+        "without it all is as before",
+        "200",
+        if back { "200" } else { "refused" },
+        back,
+    );
 }
 
 /// A file whose first object is whole and whose second is not: neither is applied, what was there stays.

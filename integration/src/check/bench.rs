@@ -41,11 +41,7 @@ impl Bench {
     /// # Errors
     /// When it cannot be run.
     pub async fn curl(&self, pod: &str, words: &[&str]) -> Result<Answer, Failure> {
-        let words = [
-            &["curl", "-s", "-S", "--max-time", "10", "-w", "\n%{http_code}"],
-            words,
-        ]
-        .concat();
+        let words = [&["curl", "-s", "-S", "--max-time", "10", "-w", "\n%{http_code}"], words].concat();
         let finished = self.world.run_in(pod, &words, Duration::from_secs(30)).await?;
         Ok(Answer::from(finished))
     }
@@ -87,11 +83,17 @@ impl Bench {
             format!("--ca-root={}", run.join("ca/root.pem").display()),
             format!("--ca-name={}", crate::world::CA_NAME),
             format!("--token={}", token_file.display()),
-            format!("--leaf-life={}", humantime::format_duration(self.world.settings().leaf_life)),
+            format!(
+                "--leaf-life={}",
+                humantime::format_duration(self.world.settings().leaf_life)
+            ),
             format!("--identity={identity}"),
             format!("--out={}", home.display()),
         ];
-        let words: Vec<_> = [&*own, "sign"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+        let words: Vec<_> = [&*own, "sign"]
+            .into_iter()
+            .chain(flags.iter().map(String::as_str))
+            .collect();
         self.run(node, &words).await
     }
 
@@ -119,8 +121,12 @@ impl Bench {
         let words = ["tunnel", "--to", to, "--authority", authority, "--identity", &identity];
         let words: Vec<_> = std::iter::once(&*own).chain(words).collect();
         let finished = self.run(pod, &words).await?;
-        serde_json::from_str(&finished.stdout)
-            .map_err(|error| Failure(format!("the HBONE client did not tell how it went ({error}): {}", finished.stderr)))
+        serde_json::from_str(&finished.stdout).map_err(|error| {
+            Failure(format!(
+                "the HBONE client did not tell how it went ({error}): {}",
+                finished.stderr
+            ))
+        })
     }
 
     /// Whether what a pod sends to `catalog` crosses the link in the clear.
@@ -260,7 +266,11 @@ impl From<Finished> for Answer {
         Self {
             code: finished.code.unwrap_or(-1),
             status: status.trim().parse().unwrap_or(0),
-            text: if text.is_empty() { finished.stderr } else { text.to_owned() },
+            text: if text.is_empty() {
+                finished.stderr
+            } else {
+                text.to_owned()
+            },
         }
     }
 }

@@ -31,7 +31,10 @@ struct Clients {
 pub(super) async fn check(bench: &Bench, capture: &Capture, point: &mut Point, wire: &mut Point) {
     let before = bench.world.pid("shop.catalog").await.ok();
     turn(bench, capture, point, Some(wire)).await;
-    if point.step("catalog takes mutual TLS only", bench.write("92-strict.yaml", STRICT)).is_none() {
+    if point
+        .step("catalog takes mutual TLS only", bench.write("92-strict.yaml", STRICT))
+        .is_none()
+    {
         return;
     }
     let law = "STRICT refuses plain traffic";
@@ -41,7 +44,12 @@ pub(super) async fn check(bench: &Bench, capture: &Capture, point: &mut Point, w
             answer.is_ok_and(|answer| answer.refused())
         })
         .await;
-    point.assert(law, "no answer", if refused { "no answer" } else { "answered" }, refused);
+    point.assert(
+        law,
+        "no answer",
+        if refused { "no answer" } else { "answered" },
+        refused,
+    );
     turn(bench, capture, point, None).await;
     point.step("catalog takes both again", bench.remove("92-strict.yaml"));
     let law = "PERMISSIVE takes plain traffic";
@@ -54,19 +62,29 @@ pub(super) async fn check(bench: &Bench, capture: &Capture, point: &mut Point, w
     point.assert(law, "200", if answered { "200" } else { "no answer" }, answered);
     let after = bench.world.pid("shop.catalog").await.ok();
     let same = before.is_some() && before == after;
-    point.assert("the workload was never restarted", format!("{before:?}"), format!("{after:?}"), same);
+    point.assert(
+        "the workload was never restarted",
+        format!("{before:?}"),
+        format!("{after:?}"),
+        same,
+    );
 }
 
 /// `wire`: PERMISSIVE, and where to tell what the capture sees meanwhile. `None`: STRICT.
 async fn turn(bench: &Bench, capture: &Capture, point: &mut Point, wire: Option<&mut Point>) {
     let strict = wire.is_none();
     let mode = if strict { "STRICT" } else { "PERMISSIVE" };
-    bench.tell(&format!("the namespace leaves the mesh and comes back under load ({mode})"));
+    bench.tell(&format!(
+        "the namespace leaves the mesh and comes back under load ({mode})"
+    ));
     let Some(released) = point.step("clients are under load", Clients::start(bench, "release").await) else {
         return;
     };
     tokio::time::sleep(WHILE).await;
-    point.step(&format!("the namespace leaves the mesh ({mode})"), bench.enrol(capture, false).await);
+    point.step(
+        &format!("the namespace leaves the mesh ({mode})"),
+        bench.enrol(capture, false).await,
+    );
     if let Some(wire) = wire {
         super::wire::check_released(bench, capture, wire).await;
     }
@@ -80,7 +98,12 @@ async fn turn(bench: &Bench, capture: &Capture, point: &mut Point, wire: Option<
         let lives = report.answered() + report.downloaded() > 0;
         let pass = report.failed() == 0 && report.closed() == 0 && lives;
         let seen = format!("{}, {} bytes", report.summary(), report.downloaded());
-        point.assert(&format!("{mode}: on release, {who} loses nothing"), "0 failed", seen, pass);
+        point.assert(
+            &format!("{mode}: on release, {who} loses nothing"),
+            "0 failed",
+            seen,
+            pass,
+        );
     }
     return_under_load(bench, capture, point, strict).await;
 }
@@ -91,8 +114,12 @@ async fn return_under_load(bench: &Bench, capture: &Capture, point: &mut Point, 
         return;
     };
     tokio::time::sleep(WHILE).await;
-    let mut logs = ["weft-cni-node-1", "weft-cni-node-2", "ztunnel-node-1", "ztunnel-node-2"].map(|name| bench.log(name));
-    point.step(&format!("the namespace is in the mesh again ({mode})"), bench.enrol(capture, true).await);
+    let mut logs =
+        ["weft-cni-node-1", "weft-cni-node-2", "ztunnel-node-1", "ztunnel-node-2"].map(|name| bench.log(name));
+    point.step(
+        &format!("the namespace is in the mesh again ({mode})"),
+        bench.enrol(capture, true).await,
+    );
     tokio::time::sleep(WHILE).await;
     let [kept, new, download] = captured.stop().await;
     if strict {
@@ -111,7 +138,12 @@ async fn return_under_load(bench: &Bench, capture: &Capture, point: &mut Point, 
         point.assert(law, "a log line", seen, told.is_some());
         let pass = kept.failed() == 0 && download.failed() == 0 && kept.answered() > 0;
         let seen = format!("{}; download: {}", kept.summary(), download.summary());
-        point.assert("PERMISSIVE: on capture, older connections live on", "0 failed", seen, pass);
+        point.assert(
+            "PERMISSIVE: on capture, older connections live on",
+            "0 failed",
+            seen,
+            pass,
+        );
     }
     let law = format!("{mode}: on capture, new connections lose nothing");
     point.assert(&law, "0 failed", new.summary(), new.failed() == 0 && new.answered() > 0);
@@ -132,6 +164,10 @@ impl Clients {
     }
 
     async fn stop(self) -> [Report; 3] {
-        [self.kept.stop().await, self.new.stop().await, self.download.stop().await]
+        [
+            self.kept.stop().await,
+            self.new.stop().await,
+            self.download.stop().await,
+        ]
     }
 }

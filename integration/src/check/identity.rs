@@ -10,10 +10,18 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
         let mut access = bench.log("ztunnel-node-2");
         let mut nginx = bench.log("shop.catalog");
         let url = format!("http://catalog/?say=from-{pod}");
-        let Some(answer) = point.step("a client is answered", bench.curl(&format!("shop/{pod}"), &[&*url]).await) else {
+        let Some(answer) = point.step(
+            "a client is answered",
+            bench.curl(&format!("shop/{pod}"), &[&*url]).await,
+        ) else {
             continue;
         };
-        point.assert(&format!("{pod} is answered"), "200", answer.phrase(), answer.status == 200);
+        point.assert(
+            &format!("{pod} is answered"),
+            "200",
+            answer.phrase(),
+            answer.status == 200,
+        );
         let mut events = Vec::new();
         let logged = |events: &[crate::observe::Event]| {
             events
@@ -27,9 +35,9 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let event = events.iter().find(|it| {
-            it.is("reporter", "destination") && it.field("src.addr").starts_with(&format!("{address}:"))
-        });
+        let event = events
+            .iter()
+            .find(|it| it.is("reporter", "destination") && it.field("src.addr").starts_with(&format!("{address}:")));
         let identity = event.map(|it| it.field("src.identity")).unwrap_or_default();
         point.equal(
             &format!("the server's access log names {pod}'s identity, at its own address"),
@@ -37,7 +45,11 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
             &*identity,
         );
         let lines = nginx.lines();
-        let line = lines.iter().find(|line| line.contains(&format!("from-{pod}"))).cloned().unwrap_or_default();
+        let line = lines
+            .iter()
+            .find(|line| line.contains(&format!("from-{pod}")))
+            .cloned()
+            .unwrap_or_default();
         point.assert(
             &format!("nginx's own log shows {pod}'s own address"),
             address,

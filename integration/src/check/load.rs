@@ -17,20 +17,50 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     }
     bench.tell("wrk: 500 connections for 30 s");
     let law = "wrk -c 500 -d 30s through two ztunnels";
-    let words = ["wrk", "-t", "2", "-c", "500", "-d", "30s", "--timeout", "10s", "http://catalog/"];
+    let words = [
+        "wrk",
+        "-t",
+        "2",
+        "-c",
+        "500",
+        "-d",
+        "30s",
+        "--timeout",
+        "10s",
+        "http://catalog/",
+    ];
     let Some(finished) = point.step(law, bench.run("shop/client-a", &words).await) else {
         return;
     };
-    let errors = finished.stdout.lines().map(str::trim).find(|line| line.starts_with("Socket errors"));
-    let other = finished.stdout.lines().map(str::trim).find(|line| line.starts_with("Non-2xx"));
-    let rate = finished.stdout.lines().map(str::trim).find(|line| line.starts_with("Requests/sec"));
-    let seen = [errors, other, rate].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let errors = finished
+        .stdout
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("Socket errors"));
+    let other = finished
+        .stdout
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("Non-2xx"));
+    let rate = finished
+        .stdout
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("Requests/sec"));
+    let seen = [errors, other, rate]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ");
     let pass = finished.success() && errors.is_none() && other.is_none() && rate.is_some();
     point.assert(law, "0 socket errors, 0 non-2xx", seen, pass);
     bench.tell("a minute of rest");
     tokio::time::sleep(Duration::from_secs(60)).await;
     for (proxy, before) in PROXIES.into_iter().zip(before) {
-        let (Some(before), Some(after)) = (before, point.step("memory and descriptors after", held(bench, proxy).await)) else {
+        let (Some(before), Some(after)) = (
+            before,
+            point.step("memory and descriptors after", held(bench, proxy).await),
+        ) else {
             continue;
         };
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
@@ -58,8 +88,15 @@ async fn held(bench: &Bench, process: &str) -> Result<Held, act::process::Failur
     let pid = bench.world.pid(process).await?;
     let failed = |error: std::io::Error| act::process::Failure(format!("/proc/{pid} cannot be read: {error}"));
     let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(failed)?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
-    let kilobytes: u64 = line.split_whitespace().nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap_or_default();
+    let kilobytes: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(0);
     Ok(Held {
         memory: kilobytes * 1024,
         descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_err(failed)?.count(),

@@ -39,21 +39,53 @@ enum Wanted {
 pub(super) async fn check(bench: &Bench, point: &mut Point) {
     const ADMIN: &str = "AuthorizationPolicy shop/admin-is-for-clients";
     let cases = [
-        ("L4: who is not denied is answered", "client-a", "http://orders/", Wanted::Answered),
+        (
+            "L4: who is not denied is answered",
+            "client-a",
+            "http://orders/",
+            Wanted::Answered,
+        ),
         (
             "L4: who is denied is refused the connection",
             "guest",
             "http://orders/",
             Wanted::Refused("AuthorizationPolicy shop/no-guests"),
         ),
-        ("L7: the one identity may GET /admin", "client-a", "http://web/admin", Wanted::Answered),
-        ("L7: nobody else may GET /admin", "guest", "http://web/admin", Wanted::Forbidden(ADMIN)),
+        (
+            "L7: the one identity may GET /admin",
+            "client-a",
+            "http://web/admin",
+            Wanted::Answered,
+        ),
+        (
+            "L7: nobody else may GET /admin",
+            "guest",
+            "http://web/admin",
+            Wanted::Forbidden(ADMIN),
+        ),
         ("L7: the rest is everybody's", "guest", "http://web/", Wanted::Answered),
     ];
     for (law, pod, url, wanted) in cases {
-        case(bench, point, &Case { law, pod, url, why: question(url), wanted }).await;
+        case(
+            bench,
+            point,
+            &Case {
+                law,
+                pod,
+                url,
+                why: question(url),
+                wanted,
+            },
+        )
+        .await;
     }
-    if point.step("a rule that names a client is added", bench.write("91-both-ways.yaml", BOTH_WAYS)).is_none() {
+    if point
+        .step(
+            "a rule that names a client is added",
+            bench.write("91-both-ways.yaml", BOTH_WAYS),
+        )
+        .is_none()
+    {
         return;
     }
     let came = bench
@@ -65,13 +97,44 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     point.assert("the rule takes effect", "refused", came, came);
     const GUESTS: &str = "AuthorizationPolicy shop/no-guests-at-all";
     let cases = [
-        ("the rule refuses through the waypoint", "guest", "http://web/", Wanted::Forbidden(GUESTS)),
-        ("the rule refuses without a waypoint", "guest", "http://10.77.2.21:9090/", Wanted::Refused(GUESTS)),
-        ("the rule lets others through the waypoint", "client-a", "http://web/", Wanted::Answered),
-        ("the rule lets others in without one", "client-a", "http://10.77.2.21:9090/", Wanted::Answered),
+        (
+            "the rule refuses through the waypoint",
+            "guest",
+            "http://web/",
+            Wanted::Forbidden(GUESTS),
+        ),
+        (
+            "the rule refuses without a waypoint",
+            "guest",
+            "http://10.77.2.21:9090/",
+            Wanted::Refused(GUESTS),
+        ),
+        (
+            "the rule lets others through the waypoint",
+            "client-a",
+            "http://web/",
+            Wanted::Answered,
+        ),
+        (
+            "the rule lets others in without one",
+            "client-a",
+            "http://10.77.2.21:9090/",
+            Wanted::Answered,
+        ),
     ];
     for (law, pod, url, wanted) in cases {
-        case(bench, point, &Case { law, pod, url, why: question(url), wanted }).await;
+        case(
+            bench,
+            point,
+            &Case {
+                law,
+                pod,
+                url,
+                why: question(url),
+                wanted,
+            },
+        )
+        .await;
     }
     point.step("the rule is removed", bench.remove("91-both-ways.yaml"));
     let gone = bench
@@ -128,7 +191,8 @@ async fn named(log: &mut crate::observe::Log, policy: &str) -> Option<String> {
     for _ in 0..40 {
         seen.extend(log.events("access"));
         let told = seen.iter().find(|event| {
-            !event.field("refusal").is_empty() && format!("{} {}", event.field("policy"), event.field("reason")).contains(policy)
+            !event.field("refusal").is_empty()
+                && format!("{} {}", event.field("policy"), event.field("reason")).contains(policy)
         });
         if let Some(event) = told {
             return Some(event.field("reason"));
@@ -151,5 +215,10 @@ async fn foretold(bench: &Bench, point: &mut Point, case: &Case, pod: &str, answ
     };
     let last = told.stdout.lines().last().unwrap_or(&told.stderr);
     let seen = format!("exit {:?}: {last}", told.code);
-    point.assert(&law, format!("exit {wanted}, and the policy"), seen, told.code == Some(wanted) && names);
+    point.assert(
+        &law,
+        format!("exit {wanted}, and the policy"),
+        seen,
+        told.code == Some(wanted) && names,
+    );
 }

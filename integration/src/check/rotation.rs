@@ -7,10 +7,7 @@ use std::{
 };
 
 use super::{Bench, Point};
-use crate::{
-    load::Load,
-    observe::Log,
-};
+use crate::{load::Load, observe::Log};
 
 /// How long the load lasts.
 const LOAD: Duration = Duration::from_secs(180);
@@ -24,8 +21,16 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     let mut logs: Vec<Log> = PROXIES.iter().map(|proxy| bench.log(proxy)).collect();
     let world = &bench.world;
     let loads = [
-        ("kept connections, pod to pod", "load-rotation-kept", ["http://catalog/", "--clients", "2", "--pause", "20ms"]),
-        ("new connections by a waypoint", "load-rotation-new", ["http://parts.stock/", "--mode", "new", "--pause", "50ms"]),
+        (
+            "kept connections, pod to pod",
+            "load-rotation-kept",
+            ["http://catalog/", "--clients", "2", "--pause", "20ms"],
+        ),
+        (
+            "new connections by a waypoint",
+            "load-rotation-new",
+            ["http://parts.stock/", "--mode", "new", "--pause", "50ms"],
+        ),
     ];
     let mut running = Vec::new();
     for (law, name, words) in loads {
@@ -58,7 +63,9 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
 fn serials(point: &mut Point, tunnels: &[crate::observe::Event]) {
     let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for tunnel in tunnels.iter().filter(|tunnel| tunnel.is("direction", "inbound")) {
-        seen.entry(tunnel.field("peer")).or_default().insert(tunnel.field("peer_serial"));
+        seen.entry(tunnel.field("peer"))
+            .or_default()
+            .insert(tunnel.field("peer_serial"));
     }
     for (whose, identity) in [
         ("node 1's ztunnel", "spiffe://cluster.local/ns/shop/sa/client"),
@@ -74,7 +81,9 @@ fn serials(point: &mut Point, tunnels: &[crate::observe::Event]) {
     }
     let mut served = BTreeSet::new();
     for tunnel in tunnels.iter().filter(|tunnel| tunnel.is("direction", "outbound")) {
-        if tunnel.is("peer", "spiffe://cluster.local/ns/catalog/sa/catalog") || tunnel.field("peer").ends_with("/sa/catalog") {
+        if tunnel.is("peer", "spiffe://cluster.local/ns/catalog/sa/catalog")
+            || tunnel.field("peer").ends_with("/sa/catalog")
+        {
             served.insert(tunnel.field("peer_serial"));
         }
     }
@@ -104,9 +113,19 @@ async fn kill_the_ca(bench: &Bench, point: &mut Point) {
     let socket = bench.world.run_directory().socket("ca");
     let ready = || async { crate::observe::admin(&socket, "/healthz/ready").await.is_ok() };
     let back = bench.until(Duration::from_secs(10), ready).await;
-    point.assert("the CA comes back", "ready", if back { "ready" } else { "not ready" }, back);
+    point.assert(
+        "the CA comes back",
+        "ready",
+        if back { "ready" } else { "not ready" },
+        back,
+    );
     let same = !before.is_empty() && before == root();
-    point.assert("with the same root", "same", if same { "same" } else { "another" }, same);
+    point.assert(
+        "with the same root",
+        "same",
+        if same { "same" } else { "another" },
+        same,
+    );
 }
 
 /// A token of node 2 for an identity of node 1, and that node's own for comparison.
@@ -121,17 +140,26 @@ async fn foreign_node(bench: &Bench, point: &mut Point) {
             continue;
         };
         let law = format!("{node}'s token asks for an identity of a pod on node-1");
-        let Some(finished) = point.step(&law, bench.sign(node, &token, WANTED, &format!("asked-by-{node}")).await) else {
+        let Some(finished) = point.step(
+            &law,
+            bench.sign(node, &token, WANTED, &format!("asked-by-{node}")).await,
+        ) else {
             continue;
         };
         let expected = if wanted { "signed" } else { "refused" };
-        let seen = if finished.success() { "signed" } else { finished.stderr.trim() };
+        let seen = if finished.success() {
+            "signed"
+        } else {
+            finished.stderr.trim()
+        };
         let pass = finished.success() == wanted && (wanted || finished.stderr.contains("refuses"));
         point.assert(&law, expected, seen, pass);
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let events = audit.events("audit");
-    let told = events.iter().find(|event| format!("{event:?}").contains("node-2") && format!("{event:?}").contains(WANTED));
+    let told = events
+        .iter()
+        .find(|event| format!("{event:?}").contains("node-2") && format!("{event:?}").contains(WANTED));
     let seen = told.map_or_else(|| "no audit line".to_owned(), |event| event.field("reason"));
     point.assert("the refusal is audited", "an audit line", seen, told.is_some());
 }

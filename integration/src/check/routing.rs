@@ -11,12 +11,22 @@ const FILE: &str = "30-routes.yaml";
 /// 1,000 requests at 90/10, then a change to 50/50 under load.
 pub(super) async fn check(bench: &Bench, point: &mut Point) {
     let law = "a 90/10 route over 1,000 requests";
-    let thousand = bench.run("shop/client-b", &["curl", "-s", "-S", "http://web/[1-1000]"]).await;
+    let thousand = bench
+        .run("shop/client-b", &["curl", "-s", "-S", "http://web/[1-1000]"])
+        .await;
     if let Some(finished) = point.step(law, thousand) {
         let first = finished.stdout.lines().filter(|line| *line == "web v1").count();
         let all = finished.stdout.lines().count();
-        let seen = format!("{first} of {all} to v1 {}", finished.stderr.lines().next().unwrap_or(""));
-        point.assert(law, "870 to 930 of 1000 to v1", seen, (870..=930).contains(&first) && all == 1000);
+        let seen = format!(
+            "{first} of {all} to v1 {}",
+            finished.stderr.lines().next().unwrap_or("")
+        );
+        point.assert(
+            law,
+            "870 to 930 of 1000 to v1",
+            seen,
+            (870..=930).contains(&first) && all == 1000,
+        );
     }
     change_under_load(bench, point).await;
 }

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use act::process::Failure;
 
 use super::{
-    Bench, Point, Row, bad_input, enablement, identity, load, policy, rotation, routing, third_party, waypoint_down, wire,
-    world,
+    Bench, Point, Row, bad_input, enablement, identity, load, policy, rotation, routing, third_party, waypoint_down,
+    wire, world,
 };
 use crate::{
     observe::Capture,
@@ -66,7 +66,7 @@ pub async fn run(
     let bench = Bench {
         world,
         envoy: envoy.to_owned(),
-        screen: screen.clone(),
+        screen: *screen,
     };
     if mesh {
         bench.write("60-stock.yaml", STOCK)?;
@@ -74,7 +74,7 @@ pub async fn run(
     // Before anything runs, so that every stream is seen from its beginning.
     let capture = Capture::start(&bench.world, "link.pcap", &[]).await?;
     bench.world.start(&|step| screen.progress(step)).await?;
-    let keeper = screen.clone();
+    let keeper = *screen;
     tokio::spawn(bench.world.clone().keep(move |trouble| keeper.progress(trouble)));
     let mut rows = points(&bench, capture, selection).await;
     rows.sort_by_key(|row| row.point);
@@ -131,7 +131,12 @@ async fn points(bench: &Bench, capture: Capture, selection: &Selection) -> Vec<R
         world::check(bench, &mut point).await;
     } else {
         let ended: Vec<_> = bench.world.ended().await.iter().map(ToString::to_string).collect();
-        point.assert("nothing ended that nobody ended", "", ended.join("; "), ended.is_empty());
+        point.assert(
+            "nothing ended that nobody ended",
+            "",
+            ended.join("; "),
+            ended.is_empty(),
+        );
     }
     rows.extend(point.rows());
     rows

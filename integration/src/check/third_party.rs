@@ -30,19 +30,38 @@ async fn envoy(bench: &Bench, point: &mut Point) {
     let written = fs::write(&file, config(&identity)).map_err(|error| Failure(error.to_string()));
     point.step("Envoy's configuration", written);
     let (program, file) = (bench.envoy.display().to_string(), file.display().to_string());
-    let words = [&*program, "-c", &*file, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"];
+    let words = [
+        &*program,
+        "-c",
+        &*file,
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "-l",
+        "warning",
+    ];
     let Some(mut process) = point.step("Envoy starts", bench.world.spawn_in(POD, "envoy", &words).await) else {
         return;
     };
-    let ready = bench.until(Duration::from_secs(20), || bench.world.listens(POD, 15001)).await;
+    let ready = bench
+        .until(Duration::from_secs(20), || bench.world.listens(POD, 15001))
+        .await;
     point.assert("Envoy listens", "within 20 s", ready, ready);
     let mut server = bench.log("ztunnel-node-2");
     let law = "Envoy as HBONE client into our ztunnel";
     if let Some(answer) = point.step(law, bench.curl(POD, &["http://127.0.0.1:15001/?say=envoy"]).await) {
-        point.assert(law, "200 catalog envoy", answer.phrase(), answer.status == 200 && answer.text.contains("catalog envoy"));
+        point.assert(
+            law,
+            "200 catalog envoy",
+            answer.phrase(),
+            answer.status == 200 && answer.text.contains("catalog envoy"),
+        );
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let named = server.events("access").iter().any(|event| event.is("src.identity", OUTSIDER));
+    let named = server
+        .events("access")
+        .iter()
+        .any(|event| event.is("src.identity", OUTSIDER));
     point.assert("our access log names Envoy's identity", OUTSIDER, named, named);
     let law = "Envoy as HBONE server out of our ztunnel";
     if let Some(answer) = point.step(law, bench.curl("shop/client-a", &["http://envoy/"]).await) {
@@ -88,18 +107,61 @@ struct Caller {
 }
 
 const CALLERS: [Caller; 8] = [
-    Caller { law: "a valid certificate", flags: "-alpn h2", identity: Some("outsider"), welcome: true },
-    Caller { law: "-groups X25519", flags: "-alpn h2 -groups X25519", identity: Some("outsider"), welcome: true },
-    Caller { law: "-groups P-256", flags: "-alpn h2 -groups P-256", identity: Some("outsider"), welcome: true },
-    Caller { law: "a wrong ALPN", flags: "-alpn http/1.1", identity: Some("outsider"), welcome: false },
-    Caller { law: "no ALPN", flags: "", identity: Some("outsider"), welcome: false },
-    Caller { law: "TLS 1.2", flags: "-alpn h2 -tls1_2", identity: Some("outsider"), welcome: false },
-    Caller { law: "no certificate", flags: "-alpn h2", identity: None, welcome: false },
-    Caller { law: "a certificate of a foreign root", flags: "-alpn h2", identity: Some("foreign"), welcome: false },
+    Caller {
+        law: "a valid certificate",
+        flags: "-alpn h2",
+        identity: Some("outsider"),
+        welcome: true,
+    },
+    Caller {
+        law: "-groups X25519",
+        flags: "-alpn h2 -groups X25519",
+        identity: Some("outsider"),
+        welcome: true,
+    },
+    Caller {
+        law: "-groups P-256",
+        flags: "-alpn h2 -groups P-256",
+        identity: Some("outsider"),
+        welcome: true,
+    },
+    Caller {
+        law: "a wrong ALPN",
+        flags: "-alpn http/1.1",
+        identity: Some("outsider"),
+        welcome: false,
+    },
+    Caller {
+        law: "no ALPN",
+        flags: "",
+        identity: Some("outsider"),
+        welcome: false,
+    },
+    Caller {
+        law: "TLS 1.2",
+        flags: "-alpn h2 -tls1_2",
+        identity: Some("outsider"),
+        welcome: false,
+    },
+    Caller {
+        law: "no certificate",
+        flags: "-alpn h2",
+        identity: None,
+        welcome: false,
+    },
+    Caller {
+        law: "a certificate of a foreign root",
+        flags: "-alpn h2",
+        identity: Some("foreign"),
+        welcome: false,
+    },
 ];
 
 async fn openssl(bench: &Bench, point: &mut Point) {
-    if point.step("a certificate from our CA", bench.outsider().await).is_none() {
+    if point
+        .step("a certificate from our CA", bench.outsider().await)
+        .is_none()
+    {
         return;
     }
     point.step("a certificate of a foreign root", foreign(bench).await);
@@ -107,15 +169,23 @@ async fn openssl(bench: &Bench, point: &mut Point) {
         let law = format!("openssl s_client with {}", caller.law);
         let identity = caller.identity.map_or_else(String::new, |name| {
             let home = bench.world.run_directory().join(name);
-            format!("-cert {0}/tls.crt -key {0}/tls.key -cert_chain {0}/tls.crt", home.display())
+            format!(
+                "-cert {0}/tls.crt -key {0}/tls.key -cert_chain {0}/tls.crt",
+                home.display()
+            )
         });
         // The server's last word comes after the handshake, in TLS 1.3: it is waited for.
-        let script = format!("sleep 1 | openssl s_client -connect {SERVER} -msg {} {identity} 2>&1", caller.flags);
+        let script = format!(
+            "sleep 1 | openssl s_client -connect {SERVER} -msg {} {identity} 2>&1",
+            caller.flags
+        );
         let Some(finished) = point.step(&law, bench.run("plain/outsider", &["sh", "-c", &script]).await) else {
             continue;
         };
         let text = &finished.stdout;
-        let refused = text.contains("alert") && !text.contains("close_notify") || text.contains("errno") || !text.contains("Cipher is TLS_");
+        let refused = text.contains("alert") && !text.contains("close_notify")
+            || text.contains("errno")
+            || !text.contains("Cipher is TLS_");
         let seen = text
             .lines()
             .find(|line| line.contains("alert ") || line.contains("errno") || line.contains("Cipher is"))

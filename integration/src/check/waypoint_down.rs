@@ -13,27 +13,47 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     unbound(bench, point).await;
     bench.tell("the waypoint is killed, and every way around it tried");
     let mut servers = [bench.log("shop.web-v1"), bench.log("shop.web-v2")];
-    if point.step("the waypoint is killed", bench.world.kill("shop.waypoint").await).is_none() {
+    if point
+        .step("the waypoint is killed", bench.world.kill("shop.waypoint").await)
+        .is_none()
+    {
         return;
     }
     captured(bench, point).await;
     outside(bench, point).await;
     tunnels(bench, point).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let reached: Vec<_> = servers.iter_mut().flat_map(Log::lines).filter(|line| line.contains("get-around")).collect();
+    let reached: Vec<_> = servers
+        .iter_mut()
+        .flat_map(Log::lines)
+        .filter(|line| line.contains("get-around"))
+        .collect();
     let seen = reached.first().cloned().unwrap_or_else(|| "0 requests".into());
-    point.assert("not one request reached the server around it", "0 requests", seen, reached.is_empty());
+    point.assert(
+        "not one request reached the server around it",
+        "0 requests",
+        seen,
+        reached.is_empty(),
+    );
     let law = "a port that no L7 rule touches stays reachable";
     if let Some(answer) = point.step(law, bench.curl("shop/client-a", &["http://10.77.2.21:9090/"]).await) {
         point.assert(law, "200 metrics of v1", answer.phrase(), answer.status == 200);
     }
-    point.step("the waypoint is started again", bench.world.restart("shop.waypoint").await);
+    point.step(
+        "the waypoint is started again",
+        bench.world.restart("shop.waypoint").await,
+    );
     let answers = || async {
         let answer = bench.curl("shop/client-a", &["http://web/"]).await;
         answer.is_ok_and(|answer| answer.status == 200)
     };
     let back = bench.until(Duration::from_secs(15), answers).await;
-    point.assert("it recovers by itself", "200", if back { "200" } else { "not within 15 s" }, back);
+    point.assert(
+        "it recovers by itself",
+        "200",
+        if back { "200" } else { "not within 15 s" },
+        back,
+    );
 }
 
 async fn captured(bench: &Bench, point: &mut Point) {
@@ -56,15 +76,32 @@ async fn captured(bench: &Bench, point: &mut Point) {
             || "no refusal logged".to_owned(),
             |event| format!("{}: {}", event.field("refusal"), event.field("reason")),
         );
-        point.assert(&format!("{law}: the log says why"), "a refusal and its reason", seen, event.is_some());
+        point.assert(
+            &format!("{law}: the log says why"),
+            "a refusal and its reason",
+            seen,
+            event.is_some(),
+        );
     }
 }
 
 async fn outside(bench: &Bench, point: &mut Point) {
     for (law, place, url) in [
-        ("from an uncaptured pod, by name", "plain/outsider", "http://web.shop/get-around"),
-        ("from an uncaptured pod, by pod address", "plain/outsider", "http://10.77.2.21:8080/get-around"),
-        ("from the server's own node", "node-2", "http://10.77.2.21:8080/get-around"),
+        (
+            "from an uncaptured pod, by name",
+            "plain/outsider",
+            "http://web.shop/get-around",
+        ),
+        (
+            "from an uncaptured pod, by pod address",
+            "plain/outsider",
+            "http://10.77.2.21:8080/get-around",
+        ),
+        (
+            "from the server's own node",
+            "node-2",
+            "http://10.77.2.21:8080/get-around",
+        ),
         ("from the other node", "node-1", "http://10.77.2.21:8080/get-around"),
     ] {
         if let Some(answer) = point.step(law, bench.curl(place, &[url]).await) {
@@ -78,8 +115,16 @@ async fn outside(bench: &Bench, point: &mut Point) {
 async fn tunnels(bench: &Bench, point: &mut Point) {
     for (law, to, authority) in [
         ("by HBONE straight to the pod", "10.77.2.21:15008", "10.77.2.21:8080"),
-        ("through another waypoint, by Service address", OTHER_WAYPOINT, "10.78.0.1:80"),
-        ("through another waypoint, by pod address", OTHER_WAYPOINT, "10.77.2.21:8080"),
+        (
+            "through another waypoint, by Service address",
+            OTHER_WAYPOINT,
+            "10.78.0.1:80",
+        ),
+        (
+            "through another waypoint, by pod address",
+            OTHER_WAYPOINT,
+            "10.77.2.21:8080",
+        ),
     ] {
         refused(bench, point, law, to, authority).await;
     }
@@ -88,7 +133,10 @@ async fn tunnels(bench: &Bench, point: &mut Point) {
 async fn unbound(bench: &Bench, point: &mut Point) {
     for (law, authority) in [
         ("the waypoint is asked for another Service", "10.78.0.2:80"),
-        ("the waypoint is asked for a Service of another namespace", "10.78.2.1:80"),
+        (
+            "the waypoint is asked for a Service of another namespace",
+            "10.78.2.1:80",
+        ),
         ("the waypoint is asked for a pod that is not its", "10.77.2.22:8080"),
         ("the waypoint is asked for loopback", "127.0.0.1:15000"),
         ("the waypoint is asked for itself", WAYPOINT),
@@ -103,6 +151,11 @@ async fn refused(bench: &Bench, point: &mut Point, law: &str, to: &str, authorit
             Some(why) => why.clone(),
             None => format!("{} {} {}", told.status, told.refusal, told.reason),
         };
-        point.assert(law, "refused with a reason", seen, told.status >= 400 && !told.reason.is_empty());
+        point.assert(
+            law,
+            "refused with a reason",
+            seen,
+            told.status >= 400 && !told.reason.is_empty(),
+        );
     }
 }

@@ -182,14 +182,17 @@ impl Objects {
                 let pod = Pod::from(serde_yaml::from_value::<PodObject>(value)?);
                 self.pods.insert(pod.key(), pod);
             }
-            "Service" => self.services.push(serde_yaml::from_value::<ServiceObject>(value)?.into()),
+            "Service" => self
+                .services
+                .push(serde_yaml::from_value::<ServiceObject>(value)?.into()),
             "ConfigMap" => {
                 let map: ConfigMapObject = serde_yaml::from_value(value)?;
                 self.config_maps.insert(map.metadata.key(), map.data);
             }
             "Namespace" => {
                 let namespace: NamespaceObject = serde_yaml::from_value(value)?;
-                self.namespaces.insert(namespace.metadata.name, namespace.metadata.labels);
+                self.namespaces
+                    .insert(namespace.metadata.name, namespace.metadata.labels);
             }
             _ => {}
         }
@@ -352,9 +355,15 @@ impl From<PodObject> for Pod {
                 name => name.into(),
             },
             labels: metadata.labels,
-            native: metadata.annotations.get("weft.dev/tunnel").is_some_and(|it| it == "hbone"),
+            native: metadata
+                .annotations
+                .get("weft.dev/tunnel")
+                .is_some_and(|it| it == "hbone"),
             host_network: spec.host_network,
-            ready: !status.conditions.iter().any(|it| it.kind == "Ready" && it.status != "True"),
+            ready: !status
+                .conditions
+                .iter()
+                .any(|it| it.kind == "Ready" && it.status != "True"),
             spec,
         }
     }

@@ -214,9 +214,7 @@ impl World {
         let mut state = self.state.lock().await;
         let process = process(&mut state, name)?;
         let ended = process.ended();
-        process
-            .pid()
-            .ok_or_else(|| process.obituary(ended.unwrap_or_default()))
+        process.pid().ok_or_else(|| process.obituary(ended.unwrap_or_default()))
     }
 
     /// Processes that should run and do not: one sentence each.
@@ -318,7 +316,12 @@ fn fingerprint(directory: &Path) -> String {
     let files = super::objects::yaml_files(directory).unwrap_or_default();
     let stamp = |file: &PathBuf| {
         let found = fs::metadata(file).ok()?;
-        Some(format!("{} {} {:?};", file.display(), found.len(), found.modified().ok()))
+        Some(format!(
+            "{} {} {:?};",
+            file.display(),
+            found.len(),
+            found.modified().ok()
+        ))
     };
     files.iter().filter_map(stamp).collect()
 }

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use node::Node;
+pub(in crate::config) use node::push_key;
 
 /// Largest file, in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
