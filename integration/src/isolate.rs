@@ -16,13 +16,14 @@ const INSIDE: &str = "WEFT_DEMO_INSIDE";
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Programs that the world needs, and the Debian packages they come in.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("mount", "mount"),
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
+    ("hostname", "hostname"),
     ("sysctl", "procps"),
     ("nft", "nftables"),
     ("tcpdump", "tcpdump"),
@@ -100,9 +101,16 @@ fn programs_are_there() -> Result<(), Failure> {
 
 /// Whether a program is in one of the usual places.
 pub fn found(program: &str) -> bool {
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"]
-        .iter()
-        .any(|directory| Path::new(directory).join(program).exists())
+    [
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+        "/usr/local/sbin",
+        "/usr/local/bin",
+    ]
+    .iter()
+    .any(|directory| Path::new(directory).join(program).exists())
 }
 
 async fn namespaces_are_allowed() -> Result<(), Failure> {

@@ -2,7 +2,10 @@
 //! packet capture on the link between the nodes, and what can be read off it all. The demo shows it, the check
 //! asserts it. Never: anything that leaves the namespaces it made.
 
+pub mod check;
 pub mod isolate;
 pub mod load;
 pub mod observe;
+pub mod show;
+pub mod third;
 pub mod world;

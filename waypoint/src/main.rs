@@ -1,2 +1,33 @@
-//! skeleton
-fn main() {}
+//! The L7 proxy of a namespace, service or service account.
+//!
+//! ```text
+//! HBONE in -> inbound (bound?) -> detect -> http_server -> exchange: head . choose . upstream -> server
+//!                                       \-> opaque ------------------> choose . reach ------> server
+//! ```
+
+mod activity;
+mod answer;
+mod body;
+mod choose;
+mod client;
+mod config;
+mod detect;
+mod exchange;
+mod head;
+mod http_server;
+mod inbound;
+mod opaque;
+mod path;
+mod reach;
+mod run;
+mod tale;
+#[cfg(test)]
+mod tests;
+mod upstream;
+mod waypoint;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    act::process::main("waypoint", run::run)
+}

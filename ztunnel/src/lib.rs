@@ -1,6 +1,11 @@
-//! What runs on a node: the L4 proxy `ztunnel`, and `weft-cni`, the agent that captures its pods.
+//! A node's life in the mesh: which pods are here, how they are captured, how their connections travel.
 //!
-//! [`zds`] is the protocol between the two; [`traffic`] is what happens to a captured pod's connections.
+//! In: pods and their network namespaces over ZDS ([`zds`]), the snapshot. Out: rules that lead into the mesh
+//! ([`capture`]), listeners inside the pods ([`node`]), connections carried ([`traffic`]). Never: HTTP beyond
+//! CONNECT.
 
+pub mod capture;
+pub mod node;
+mod source;
 pub mod traffic;
 pub mod zds;

@@ -17,7 +17,7 @@ use super::{
 
 impl World {
     /// Makes the world what `objects` say.
-    pub(super) async fn adopt(&self, objects: Arc<Objects>, tell: &dyn Fn(&str)) -> Result<(), Failure> {
+    pub(super) async fn adopt(&self, objects: Arc<Objects>, tell: &(dyn Fn(&str) + Sync)) -> Result<(), Failure> {
         let mut state = self.state.lock().await;
         let gone: Vec<String> = state
             .attached
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The kubelets' part, for pods that just got their place.
-    async fn populate(&self, objects: &Objects, new: &[Pod], tell: &dyn Fn(&str)) -> Result<(), Failure> {
+    async fn populate(&self, objects: &Objects, new: &[Pod], tell: &(dyn Fn(&str) + Sync)) -> Result<(), Failure> {
         let mut parts: Vec<_> = new.iter().filter_map(|pod| Some((Part::of(pod)?, pod))).collect();
         parts.sort_by_key(|(part, _)| *part);
         if self.settings.mesh {
@@ -118,6 +118,7 @@ impl World {
             self.wait_for(&format!("{} being captured", pod.key()), || self.listens_at(pod, 15008))
                 .await?;
         }
+        tell("the workloads");
         for pod in new {
             match Part::of(pod) {
                 Some(Part::Waypoint) if self.settings.mesh => {
@@ -142,7 +143,9 @@ impl World {
             match part {
                 // The agent waits for its ztunnel, which is started after it or before it.
                 Some(Part::Cni | Part::Ztunnel) => self.run.socket(&name).exists(),
-                _ => crate::observe::admin(&self.run.socket(&name), "/healthz/ready").await.is_ok(),
+                _ => crate::observe::admin(&self.run.socket(&name), "/healthz/ready")
+                    .await
+                    .is_ok(),
             }
         })
         .await
@@ -157,8 +160,10 @@ impl World {
         let ports = pod.spec.containers.iter().flat_map(|it| &it.ports);
         for port in ports {
             let port = port.container_port;
-            self.wait_for(&format!("{} listening on {port}", pod.key()), || self.listens_at(pod, port))
-                .await?;
+            self.wait_for(&format!("{} listening on {port}", pod.key()), || {
+                self.listens_at(pod, port)
+            })
+            .await?;
         }
         Ok(())
     }
@@ -183,4 +188,3 @@ fn same_body(objects: &Objects, attached: &Attached) -> bool {
         was == *now
     })
 }
-

@@ -40,7 +40,7 @@ pub async fn run(words: &[&str]) -> Result<String, Failure> {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with_input(words: &[&str], input: &str) -> Result<String, Failure> {
+pub(super) async fn run_with_input(words: &[&str], input: &str) -> Result<String, Failure> {
     let finished = finish(words, input, PLUMBING).await?;
     if finished.success() {
         return Ok(finished.stdout);
@@ -58,7 +58,7 @@ pub async fn run_with_input(words: &[&str], input: &str) -> Result<String, Failu
 ///
 /// # Errors
 /// When it cannot be started.
-pub async fn finish(words: &[&str], input: &str, deadline: Duration) -> Result<Finished, Failure> {
+pub(super) async fn finish(words: &[&str], input: &str, deadline: Duration) -> Result<Finished, Failure> {
     let (program, args) = words
         .split_first()
         .ok_or_else(|| Failure("no program was named".into()))?;

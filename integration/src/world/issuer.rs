@@ -94,7 +94,9 @@ impl Issuer {
 
 impl std::fmt::Debug for Issuer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Issuer").field("name", &self.name).finish_non_exhaustive()
+        out.debug_struct("Issuer")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +104,7 @@ impl std::fmt::Debug for Issuer {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let new = path.with_extension("new");
     fs::write(&new, text)
         .and_then(|()| fs::rename(&new, path))

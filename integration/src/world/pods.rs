@@ -12,8 +12,8 @@ use super::{
     services::hosts,
 };
 
-/// Binds pairs of paths over one another until `--`, then becomes the program.
-const BIND: &str = r#"cd_to=$1; shift
+/// Takes the pod's name, binds pairs of paths over one another until `--`, then becomes the program.
+const BIND: &str = r#"hostname "$1"; cd_to=$2; shift 2
 while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit 125; shift 2; done
 shift; cd "$cd_to" || exit 125; exec "$@""#;
 
@@ -36,7 +36,10 @@ pub(super) fn furnish(pod: &Pod, objects: &Objects, run: &RunDirectory) -> Resul
         let Some(named) = &volume.config_map else { continue };
         let key = format!("{}/{}", pod.namespace, named.name);
         let files = objects.config_maps.get(&key).ok_or_else(|| {
-            Failure(format!("Pod {} mounts ConfigMap {key}, which does not exist", pod.key()))
+            Failure(format!(
+                "Pod {} mounts ConfigMap {key}, which does not exist",
+                pod.key()
+            ))
         })?;
         for (name, text) in files {
             fs::write(directory.join(name), text).map_err(failed)?;
@@ -53,9 +56,23 @@ pub(super) fn enter(pod: &Pod, container: Option<&Container>, run: &RunDirectory
         format!("--net=/run/netns/{}", namespace(pod)),
         "--".into(),
     ];
-    words.extend(["unshare", "--mount", "--propagation", "slave", "--", "sh", "-c", BIND, "sh"].map(Into::into));
+    words.extend(
+        [
+            "unshare",
+            "--uts",
+            "--mount",
+            "--propagation",
+            "slave",
+            "--",
+            "sh",
+            "-c",
+            BIND,
+            "sh",
+        ]
+        .map(Into::into),
+    );
     let directory = container.and_then(|it| it.working_dir.clone());
-    words.push(directory.unwrap_or_else(|| "/".into()));
+    words.extend([pod.name.clone(), directory.unwrap_or_else(|| "/".into())]);
     words.extend([home.join("hosts").display().to_string(), "/etc/hosts".into()]);
     for mount in container.iter().flat_map(|it| &it.volume_mounts) {
         words.push(home.join("volumes").join(&mount.name).display().to_string());

@@ -5,6 +5,7 @@
 //! Floors, lowest first: [`model`], [`snapshot`], then the decisions, which use one another freely.
 
 pub mod entitle;
+pub mod forward;
 pub mod hop;
 pub mod model;
 pub mod pick;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::telemetry::Outcome;
 
-/// As [`super::relay`], between two sockets. `count` is told of bytes from the client and from the server.
+/// As [`super::relay()`], between two sockets. `count` is told of bytes from the client and from the server.
 pub async fn relay_plain(
     client: TcpStream,
     server: TcpStream,

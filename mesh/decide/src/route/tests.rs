@@ -142,6 +142,7 @@ fn index(matches: Vec<RouteMatch>, request: &str) -> Option<usize> {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn matches_hold_as_gateway_api_says() {
     let table: &[(RouteMatch, &str, bool)] = &[
         (prefix("/v2"), "GET /v2", true),

@@ -4,7 +4,7 @@
 //! Facts -> matches (one attribute, one list) -> rule (and/or/not over Tri) -> verdict (CUSTOM, DENY, ALLOW)
 //! ```
 //!
-//! What is not known yet is [`Tri::Unknown`]; what could not be understood never widens: in an ALLOW rule it
+//! What is not known yet is `Tri::Unknown`; what could not be understood never widens: in an ALLOW rule it
 //! never matches, in a rule that refuses it always does (design 4).
 
 mod matches;

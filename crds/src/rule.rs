@@ -1,0 +1,86 @@
+//! Rules between fields: CEL for the API server, and the same rule in Rust for the directory source.
+
+use serde_json::Value;
+
+/// A rule that a schema cannot say by types alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// For an API server (`x-kubernetes-validations`).
+    pub cel: &'static str,
+    /// What is wrong and what to do, one sentence.
+    pub message: &'static str,
+    /// The same rule about the value it stands on. That value has the type its schema asks for.
+    pub holds: fn(&Value) -> bool,
+}
+
+/// Every rule in use.
+pub const ALL: [&Rule; 6] = [
+    &SINGLETON,
+    &ONE_ATTACHMENT,
+    &POLICY_TARGET,
+    &TRAFFIC_TARGET,
+    &CONDITION_ASKS,
+    &PORTS,
+];
+
+/// A MeshConfig is named `default`.
+pub const SINGLETON: Rule = Rule {
+    cel: "self.metadata.name == 'default'",
+    message: "there is one MeshConfig and its name is 'default'",
+    holds: |object| object.pointer("/metadata/name").and_then(Value::as_str) == Some("default"),
+};
+
+/// A policy binds by selector or by reference, not both.
+pub const ONE_ATTACHMENT: Rule = Rule {
+    cel: "!(has(self.selector) && has(self.targetRefs))",
+    message: "give either selector or targetRefs, not both",
+    holds: |spec| spec.get("selector").is_none() || spec.get("targetRefs").is_none(),
+};
+
+/// What an AuthorizationPolicy may be attached to.
+pub const POLICY_TARGET: Rule = Rule {
+    cel: "self.all(r, (r.group == '' && r.kind == 'Service') || \
+          (r.group == 'gateway.networking.k8s.io' && r.kind == 'Gateway'))",
+    message: "an AuthorizationPolicy is attached to a Service (group '') or a Gateway (group 'gateway.networking.k8s.io')",
+    holds: |targets| every(targets, |group, kind| matches!((group, kind), ("", "Service") | (GATEWAY, "Gateway"))),
+};
+
+/// What a TrafficPolicy may be attached to.
+pub const TRAFFIC_TARGET: Rule = Rule {
+    cel: "self.all(r, r.group == '' && r.kind == 'Service')",
+    message: "a TrafficPolicy is attached to a Service (group '')",
+    holds: |targets| every(targets, |group, kind| matches!((group, kind), ("", "Service"))),
+};
+
+/// A condition asks for something.
+pub const CONDITION_ASKS: Rule = Rule {
+    cel: "has(self.values) || has(self.notValues)",
+    message: "give values or notValues, else the condition asks for nothing",
+    holds: |condition| condition.get("values").is_some() || condition.get("notValues").is_some(),
+};
+
+/// The keys are ports.
+pub const PORTS: Rule = Rule {
+    cel: "self.all(port, 0 < int(port) && int(port) <= 65535)",
+    message: "each key is a port of the pod, from 1 to 65535",
+    holds: |map| {
+        let is_port = |key: &String| key.parse::<i64>().is_ok_and(|port| (1..=65535).contains(&port));
+        map.as_object().is_some_and(|map| map.keys().all(is_port))
+    },
+};
+
+const GATEWAY: &str = "gateway.networking.k8s.io";
+
+impl Rule {
+    /// For kube's derive.
+    pub(crate) fn kube(&self) -> kube::core::Rule {
+        kube::core::Rule::new(self.cel).message(self.message)
+    }
+}
+
+fn every(targets: &Value, allowed: fn(&str, &str) -> bool) -> bool {
+    let text = |target: &Value, field: &str| target.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    targets
+        .as_array()
+        .is_some_and(|targets| targets.iter().all(|it| allowed(&text(it, "group"), &text(it, "kind"))))
+}

@@ -1,0 +1,42 @@
+//! The committed CustomResourceDefinitions are what the types say.
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds")
+}
+
+fn file(crd: &CustomResourceDefinition) -> String {
+    format!("{}.yaml", crd.spec.names.plural)
+}
+
+#[test]
+fn committed_yaml_is_what_the_types_say() {
+    let update = std::env::var_os("UPDATE").is_some();
+    for crd in crds::all() {
+        let wanted = serde_yaml::to_string(&crd).expect("a CRD is plain data");
+        let path = folder().join(file(&crd));
+        if update {
+            fs::create_dir_all(folder()).expect("manifests/crds can be made");
+            fs::write(&path, &wanted).expect("the manifest can be written");
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == wanted,
+            "{} differs from the types: run UPDATE=1 cargo test -p crds",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn no_manifest_is_left_of_a_type_that_is_gone() {
+    let known: BTreeSet<_> = crds::all().iter().map(file).collect();
+    let found: BTreeSet<_> = fs::read_dir(folder())
+        .expect("manifests/crds is there")
+        .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(found, known);
+}

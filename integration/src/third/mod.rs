@@ -1,0 +1,4 @@
+//! Outsiders: clients that are no part of the mesh, and speak to it.
+
+pub mod sign;
+pub mod tunnel;

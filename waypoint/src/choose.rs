@@ -1,0 +1,259 @@
+//! Where does this request (or opaque connection) go, and may it? Asks the decisions, in order: route, the
+//! candidates behind it, the policies of each candidate picked, and the hop to it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use decide::{
+    hop::{Bound, Candidate, Hop, candidates, hop, hop_to_candidate, stands_before},
+    model::{Decider, Identity, PolicySet, Refusal, Service, ServiceKey, WaypointKey, Workload, ports},
+    pick::{Choice, pick},
+    route::{Route, route},
+    snapshot::Snapshot,
+    verdict::{Client, Facts, Request, Verdict, dry_run, verdict},
+};
+
+use crate::reach::{Destination, Tunnel};
+
+/// Everything that is known of who asks for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// What is, now.
+    pub(crate) snapshot: &'a Snapshot,
+    /// Our own pod.
+    pub(crate) own: &'a Workload,
+    /// Which waypoint we are.
+    pub(crate) key: &'a WaypointKey,
+    /// What the tunnel's stream was opened for.
+    pub(crate) authority: SocketAddr,
+    /// And what that is bound to.
+    pub(crate) bound: &'a Bound,
+    /// The client.
+    pub(crate) client: &'a Identity,
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// The request; `None` for opaque bytes.
+    pub(crate) request: Option<Request<'a>>,
+}
+
+/// Where it goes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Chosen {
+    /// How to get there.
+    pub(crate) destination: Destination,
+    /// The endpoint that was picked: its address and target port.
+    pub(crate) endpoint: SocketAddr,
+    /// The workload there, if a pod.
+    pub(crate) workload: Option<Arc<Workload>>,
+    /// The Service it belongs to.
+    pub(crate) service: Option<ServiceKey>,
+    /// The rule that allowed it, if one was needed.
+    pub(crate) allowed_by: Option<Decider>,
+    /// The route's rule, if one applied.
+    pub(crate) route: Option<Decider>,
+    /// The longest the request may take.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Asked<'_> {
+    /// Where it goes: `routing` chooses among weighted backends, `choice` among endpoints.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) fn choose(&self, routing: u64, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
+        let (service, port) = match self.bound {
+            Bound::Service(service, port) => (service, *port),
+            Bound::Workload(workload, port) => return self.toward_workload(workload, *port, choice),
+        };
+        let Some(request) = &self.request else {
+            return self.toward_service(service, port, choice);
+        };
+        match route(service, port, Some(self.client.namespace()), request, routing) {
+            Route::Unrouted => self.toward_service(service, port, choice),
+            Route::Refused(refusal) => Err(refusal),
+            Route::Rule { route, rule, backend } => {
+                let by = Decider {
+                    object: route.object.clone(),
+                    field: format!("spec.rules[{rule}]").into(),
+                };
+                let gone = |what: String| Refusal::BrokenRoute(by.clone(), what.into());
+                let rule = route
+                    .rules
+                    .get(rule)
+                    .ok_or_else(|| gone("it has no such rule".into()))?;
+                let backend = rule
+                    .backends
+                    .get(backend)
+                    .ok_or_else(|| gone("it has no such backend".into()))?;
+                let service = self
+                    .snapshot
+                    .services
+                    .get(&backend.service)
+                    .ok_or_else(|| gone(format!("Service {} does not exist", backend.service)))?;
+                let chosen = self.toward_service(service, backend.port, choice)?;
+                Ok(Chosen {
+                    route: Some(by),
+                    timeout: rule.request_timeout,
+                    ..chosen
+                })
+            }
+        }
+    }
+
+    /// Whether what was chosen for an opaque connection would still be allowed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn recheck(&self, chosen: &Chosen) -> Result<(), Refusal> {
+        let uid = chosen.workload.as_ref().map(|workload| &workload.uid);
+        let candidate = Candidate {
+            address: chosen.endpoint,
+            workload: uid.and_then(|uid| self.snapshot.workloads.get(uid)).cloned(),
+        };
+        match self.bound {
+            Bound::Service(service, _) => self.judge(service, &candidate).map(drop),
+            Bound::Workload(workload, _) => self.judge_by(&workload.policies, chosen.endpoint).map(drop),
+        }
+    }
+
+    fn toward_workload(&self, workload: &Arc<Workload>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
+        let to = SocketAddr::new(self.authority.ip().to_canonical(), port);
+        let allowed_by = self.judge_by(&workload.policies, to)?;
+        let chosen = along(&hop(self.snapshot, self.own, to, choice), to)?;
+        Ok(Chosen { allowed_by, ..chosen })
+    }
+
+    fn toward_service(&self, service: &Arc<Service>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
+        if let (Some(other), Some(address)) = (&service.waypoint, service.addresses.first())
+            && other != self.key
+        {
+            // Towards what is not bound to us we are a client like any other: it has its own waypoint.
+            let to = SocketAddr::new(*address, port);
+            let allowed_by = self.judge_addressed(service, None, to)?;
+            let chosen = along(&hop(self.snapshot, self.own, to, choice), to)?;
+            return Ok(Chosen { allowed_by, ..chosen });
+        }
+        let mut left = candidates(self.snapshot, service, port)?;
+        let mut refused = None;
+        while let Some(picked) = pick(&left, |candidate| candidate.address, choice).cloned() {
+            let allowed = self.judge(service, &picked).and_then(|allowed_by| {
+                let hop = hop_to_candidate(self.snapshot, self.own, service, &picked, choice);
+                Ok(Chosen {
+                    allowed_by,
+                    workload: picked.workload.clone(),
+                    ..along(&hop, picked.address)?
+                })
+            });
+            match allowed {
+                Ok(chosen) => return Ok(chosen),
+                Err(refusal) => refused.get_or_insert(refusal),
+            };
+            left.retain(|candidate| candidate.address != picked.address);
+        }
+        Err(refused.unwrap_or_else(|| Refusal::NoEndpoint(service.key.clone())))
+    }
+
+    /// Judges one candidate of a Service by every set that counts: its own where we stand in front of it (that
+    /// holds its Service's), else its Service's if that is bound to us; and the addressed Service's, where the
+    /// candidate is none of its own.
+    fn judge(&self, service: &Service, candidate: &Candidate) -> Result<Option<Decider>, Refusal> {
+        let ours = service.waypoint.as_ref() == Some(self.key);
+        let own_set = match &candidate.workload {
+            Some(workload) if ours || stands_before(self.key, workload, candidate.address.port()) => {
+                Some(&workload.policies)
+            }
+            None if ours => Some(&service.policies),
+            Some(_) | None => None,
+        };
+        let by_own = match own_set {
+            Some(set) => self.judge_by(set, candidate.address)?,
+            None => None,
+        };
+        let by_addressed = self.judge_addressed(service, candidate.workload.as_deref(), candidate.address)?;
+        Ok(by_own.or(by_addressed))
+    }
+
+    /// Judges by the set of the Service that was addressed, where a route led away from it.
+    fn judge_addressed(
+        &self,
+        service: &Service,
+        workload: Option<&Workload>,
+        to: SocketAddr,
+    ) -> Result<Option<Decider>, Refusal> {
+        match self.bound {
+            Bound::Service(addressed, _)
+                if addressed.key != service.key
+                    && !workload.is_some_and(|workload| workload.services.contains(&addressed.key)) =>
+            {
+                self.judge_by(&addressed.policies, to)
+            }
+            Bound::Service(..) | Bound::Workload(..) => Ok(None),
+        }
+    }
+
+    fn judge_by(&self, set: &PolicySet, destination: SocketAddr) -> Result<Option<Decider>, Refusal> {
+        let facts = Facts {
+            client: Client::Known {
+                peer: Some(self.client),
+                address: self.address,
+            },
+            destination,
+            request: self.request,
+        };
+        if let Some(by) = dry_run(set, &facts) {
+            metrics::counter!("weft_dry_run_denials_total", "policy" => by.object.to_string()).increment(1);
+            tracing::debug!(policy = %by, client = %self.client, "a dry-run policy would have refused this");
+        }
+        match verdict(set, &facts) {
+            Verdict::Allow(by) => Ok(by),
+            // Opaque bytes that a rule would have to read: nobody can say that it does not concern them.
+            Verdict::Deny(by) | Verdict::NeedsWaypoint(by) => Err(Refusal::Denied(by)),
+        }
+    }
+}
+
+/// The hop as a destination.
+fn along(hop: &Hop, endpoint: SocketAddr) -> Result<Chosen, Refusal> {
+    let (destination, workload, service) = match hop {
+        Hop::Tunnel { to, workload, service } => {
+            let tunnel = Tunnel {
+                dial: SocketAddr::new(to.ip(), ports::HBONE),
+                expected: workload.identity.clone(),
+                workload: workload.uid.clone(),
+            };
+            (direct(*to, Some(tunnel)), Some(workload.clone()), service.clone())
+        }
+        Hop::Waypoint {
+            waypoint,
+            endpoint,
+            authority,
+            service,
+        } => {
+            let tunnel = Tunnel {
+                dial: endpoint.address,
+                expected: waypoint.identity.clone(),
+                workload: endpoint.workload.clone(),
+            };
+            (direct(*authority, Some(tunnel)), None, service.clone())
+        }
+        Hop::Plain { to, workload, service } => (direct(*to, None), workload.clone(), service.clone()),
+        Hop::Passthrough => (direct(endpoint, None), None, None),
+        Hop::Hold(refusal) | Hop::Refuse(refusal) => return Err(refusal.clone()),
+    };
+    Ok(Chosen {
+        destination,
+        endpoint,
+        workload,
+        service,
+        allowed_by: None,
+        route: None,
+        timeout: None,
+    })
+}
+
+fn direct(address: SocketAddr, tunnel: Option<Tunnel>) -> Destination {
+    Destination { address, tunnel }
+}

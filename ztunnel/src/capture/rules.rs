@@ -1,0 +1,398 @@
+//! What stands in a captured pod's nftables: the table `inet weft`, as the script that `nft -f` applies in one
+//! transaction (design 7 and 19, `wire.md` §2.5). Pure.
+//!
+//! ```text
+//! from the wire   SYN, any port but 15008    -> 15006, the ztunnel's plaintext listener
+//!                 15008                      -> 15008, its HBONE listener
+//! from the pod    SYN, not to itself         -> 15001, its outbound listener
+//! from the ztunnel (mark 0x539)              passes; over lo, in the client's name: the answers stay on lo
+//! ```
+//!
+//! A connection is redirected by its first packet alone. One whose first packet the rules did not see is *old*:
+//! it passes and is counted, or is reset where [`Guard`] says so.
+
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write},
+    ops::RangeInclusive,
+};
+
+use decide::model::{
+    SO_MARK,
+    ports::{HBONE, INBOUND_PLAINTEXT, OUTBOUND},
+};
+
+use super::ports::{Guard, Ports};
+
+/// The name of our table, of the family `inet`.
+pub const TABLE: &str = "weft";
+/// Connection mark of what the ztunnel sends over lo in a client's name; packet mark of the answers, by which
+/// policy routing keeps them on lo.
+pub const SOURCE_KEPT: u32 = 0x111;
+/// Connection mark of what the ztunnel dials over the wire.
+const DIALLED: u32 = 0x112;
+/// Connection mark of an old connection that has been counted.
+const COUNTED: u32 = 0x113;
+/// Connection mark of an old connection that has been counted as reset.
+const CUT: u32 = 0x114;
+
+/// Connection tracking zone of what the ztunnel sends over lo in a client's name.
+const OWN_ZONE: u16 = 1;
+
+/// Names of the counters in our table, and what each counts.
+pub const COUNTERS: [(&str, &str); 6] = [
+    ("old_inbound", "inbound TCP connections older than the rules"),
+    ("old_outbound", "outbound TCP connections older than the rules"),
+    (
+        "old_reset",
+        "inbound TCP connections older than the rules that were reset",
+    ),
+    (
+        "datagrams_inbound",
+        "inbound UDP and SCTP flows that passed outside the mesh",
+    ),
+    (
+        "datagrams_outbound",
+        "outbound UDP and SCTP flows that passed outside the mesh",
+    ),
+    (
+        "datagrams_dropped",
+        "inbound UDP and SCTP packets that STRICT or a policy dropped",
+    ),
+];
+
+/// What the rules of one pod depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Where nothing unproven may come in.
+    pub guard: Guard,
+    /// The ports the pod's clients take by themselves (`net.ipv4.ip_local_port_range`).
+    pub ephemeral: RangeInclusive<u16>,
+    /// Ports inside that range on which the pod listens: old connections to them are inbound.
+    pub listening: BTreeSet<u16>,
+}
+
+/// How far a pod is captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Everything is redirected.
+    Captured,
+    /// Nothing new is; what is redirected already goes on.
+    Released,
+}
+
+/// The script that captures a pod, or brings its rules up to date. Counters keep their values, connections
+/// their translation.
+pub fn captured(rules: &Rules) -> String {
+    script(rules, Stage::Captured)
+}
+
+/// The script that redirects nothing more. The nat chains stay, and rules that use `ct`: with both, connections
+/// keep their translation, without either the kernel forgets them.
+pub fn released() -> String {
+    script(&Rules::default(), Stage::Released)
+}
+
+/// The script that removes everything. Applies only where the table is.
+pub fn removed() -> String {
+    format!("delete table inet {TABLE}\n")
+}
+
+impl Default for Rules {
+    /// Nothing guarded, and the kernel's own port range.
+    fn default() -> Self {
+        Self {
+            guard: Guard::default(),
+            ephemeral: 32768..=60999,
+            listening: BTreeSet::new(),
+        }
+    }
+}
+
+fn script(rules: &Rules, stage: Stage) -> String {
+    let mut script = Script::default();
+    script.line(format_args!("add table inet {TABLE}"));
+    script.line(format_args!("flush table inet {TABLE}"));
+    script.open(format_args!("table inet {TABLE}"));
+    for (counter, _) in COUNTERS {
+        script.line(format_args!("counter {counter} {{ }}"));
+    }
+    marks(&mut script);
+    redirects(&mut script, stage);
+    let kept = Rules::default();
+    let filtered = match stage {
+        Stage::Captured => rules,
+        Stage::Released => &kept,
+    };
+    inbound(&mut script, filtered, stage);
+    outbound(&mut script, filtered, stage);
+    script.close();
+    script.text
+}
+
+/// Marks: ours are trusted only where they were set in this pod, and follow a connection both ways.
+///
+/// Zone: what the ztunnel sends over lo in a client's name may have the very addresses and ports of a connection
+/// of that client to this pod. Tracked in a zone of its own (the answers are not: the app's packets tell nothing
+/// of it), the two are never taken for each other.
+fn marks(script: &mut Script) {
+    script.chain("foreign_marks", "type filter hook prerouting priority raw");
+    script.line(format_args!(
+        "iifname != \"lo\" meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} meta mark set 0"
+    ));
+    script.close();
+    script.chain("own_zone", "type filter hook output priority raw");
+    script.line(format_args!(
+        "oifname \"lo\" meta mark {SO_MARK:#x} tcp sport != {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} \
+         ct original zone set {OWN_ZONE}"
+    ));
+    script.close();
+    script.chain("own_connections", "type filter hook output priority mangle");
+    script.line(format_args!(
+        "meta mark {SO_MARK:#x} ct direction original oifname \"lo\" ct mark set {SOURCE_KEPT:#x}"
+    ));
+    script.line(format_args!(
+        "meta mark {SO_MARK:#x} ct direction original ct state new oifname != \"lo\" ct mark set {DIALLED:#x}"
+    ));
+    script.close();
+    script.chain("source_kept", "type route hook output priority mangle");
+    script.line(format_args!(
+        "ct mark {SOURCE_KEPT:#x} ct direction reply meta mark set {SOURCE_KEPT:#x}"
+    ));
+    script.close();
+}
+
+/// Only a connection's first packet is redirected: later ones of an old connection must find their socket.
+fn redirects(script: &mut Script, stage: Stage) {
+    const FIRST: &str = "tcp flags & (fin | syn | rst | ack) == syn";
+    script.chain("redirect_inbound", "type nat hook prerouting priority -100");
+    if stage == Stage::Captured {
+        script.line(format_args!("iifname \"lo\" return"));
+        script.line(format_args!(
+            "tcp dport {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} return"
+        ));
+        script.line(format_args!(
+            "fib daddr type local {FIRST} redirect to :{INBOUND_PLAINTEXT}"
+        ));
+    }
+    script.close();
+    script.chain("redirect_outbound", "type nat hook output priority -100");
+    if stage == Stage::Captured {
+        script.line(format_args!("oifname \"lo\" return"));
+        script.line(format_args!("meta mark {SO_MARK:#x} return"));
+        script.line(format_args!("{FIRST} redirect to :{OUTBOUND}"));
+    }
+    script.close();
+}
+
+/// What reaches the pod's sockets. 15001 and 15006 are reached by redirection alone: who came directly could
+/// name a destination of its own choice.
+fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
+    let ours = format!("tcp dport {{ {OUTBOUND}, {INBOUND_PLAINTEXT} }}");
+    script.chain("inbound", "type filter hook input priority filter");
+    script.line(format_args!("{ours} ct status & dnat == dnat accept"));
+    script.line(format_args!("{ours} reject with tcp reset"));
+    if stage == Stage::Captured {
+        script.line(format_args!("iifname \"lo\" accept"));
+        script.line(format_args!("meta l4proto tcp goto inbound_tcp"));
+        script.line(format_args!("meta l4proto {DATAGRAMS} goto inbound_datagrams"));
+    }
+    script.close();
+    script.chain("inbound_tcp", "");
+    if stage == Stage::Captured {
+        script.line(format_args!("tcp dport {HBONE} accept"));
+        script.line(format_args!("ct mark {DIALLED:#x} accept"));
+        script.line(format_args!("tcp flags & rst == rst accept"));
+        script.line(format_args!(
+            "tcp dport != {} goto old_inbound",
+            range(&rules.ephemeral)
+        ));
+        if let Some(listening) = listening(rules) {
+            script.line(format_args!("tcp dport {listening} goto old_inbound"));
+        }
+        count_old(script, "old_outbound");
+    }
+    script.close();
+    script.chain("old_inbound", "");
+    if stage == Stage::Captured {
+        count_old(script, "old_inbound");
+        reset_old(script, guarded("tcp dport", &rules.guard.tcp));
+    }
+    script.close();
+    script.chain("inbound_datagrams", "");
+    if stage == Stage::Captured {
+        if let Some(guarded) = guarded("th dport", &rules.guard.datagrams) {
+            script.line(format_args!("ct state established,related accept"));
+            script.line(format_args!("{guarded}counter name datagrams_dropped drop"));
+        }
+        count_flow(script, "datagrams_inbound");
+    }
+    script.close();
+}
+
+/// What leaves the pod. Old connections are reset from both ends, so that a server that only sends stops too.
+fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
+    script.chain("outbound", "type filter hook output priority filter");
+    if stage == Stage::Captured {
+        script.line(format_args!("oifname \"lo\" accept"));
+        script.line(format_args!("meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} accept"));
+        script.line(format_args!("ct status & dnat == dnat accept"));
+        script.line(format_args!("meta l4proto {DATAGRAMS} goto outbound_datagrams"));
+        script.line(format_args!("tcp sport {HBONE} accept"));
+        script.line(format_args!("tcp flags & rst == rst accept"));
+        script.line(format_args!(
+            "tcp sport != {} goto old_answers",
+            range(&rules.ephemeral)
+        ));
+        if let Some(listening) = listening(rules) {
+            script.line(format_args!("tcp sport {listening} goto old_answers"));
+        }
+    }
+    script.close();
+    script.chain("old_answers", "");
+    if stage == Stage::Captured {
+        count_old(script, "old_inbound");
+        reset_old(script, guarded("tcp sport", &rules.guard.tcp));
+    }
+    script.close();
+    script.chain("outbound_datagrams", "");
+    if stage == Stage::Captured {
+        count_flow(script, "datagrams_outbound");
+    }
+    script.close();
+}
+
+const DATAGRAMS: &str = "{ udp, udplite, sctp, dccp }";
+
+fn count_old(script: &mut Script, counter: &str) {
+    script.line(format_args!(
+        "ct mark != {{ {COUNTED:#x}, {CUT:#x} }} ct mark set {COUNTED:#x} counter name {counter}"
+    ));
+}
+
+fn reset_old(script: &mut Script, guarded: Option<String>) {
+    if let Some(guarded) = guarded {
+        script.line(format_args!(
+            "{guarded}ct mark != {CUT:#x} ct mark set {CUT:#x} counter name old_reset"
+        ));
+        script.line(format_args!("{guarded}reject with tcp reset"));
+    }
+}
+
+/// A flow's first packet may be followed by more before an answer comes: the mark has it counted once.
+fn count_flow(script: &mut Script, counter: &str) {
+    script.line(format_args!(
+        "ct state new ct mark != {COUNTED:#x} ct mark set {COUNTED:#x} counter name {counter}"
+    ));
+}
+
+fn range(ports: &RangeInclusive<u16>) -> String {
+    format!("{}-{}", ports.start(), ports.end())
+}
+
+/// Ports within the ephemeral range that are served all the same, if any.
+fn listening(rules: &Rules) -> Option<Ports> {
+    let served = rules.listening.iter().filter(|port| rules.ephemeral.contains(port));
+    let served = Ports::only(served.copied());
+    (!served.is_none()).then_some(served)
+}
+
+/// The condition that a packet's port is guarded, with a space after it; empty for every port, `None` for none.
+fn guarded(field: &str, guard: &Ports) -> Option<String> {
+    if guard.is_none() {
+        return None;
+    }
+    Some(match guard {
+        Ports::AllBut(none) if none.is_empty() => String::new(),
+        some => format!("{field} {some} "),
+    })
+}
+
+/// An indented text.
+#[derive(Default)]
+struct Script {
+    text: String,
+    depth: usize,
+}
+
+impl Script {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        let indent = self.depth * 2;
+        // writing to a String does not fail
+        let _ = writeln!(self.text, "{:indent$}{line}", "");
+    }
+
+    fn open(&mut self, head: fmt::Arguments<'_>) {
+        self.line(format_args!("{head} {{"));
+        self.depth += 1;
+    }
+
+    /// A chain; without a hook, one that others go to.
+    fn chain(&mut self, name: &str, hook: &str) {
+        self.open(format_args!("chain {name}"));
+        if !hook.is_empty() {
+            self.line(format_args!("{hook}; policy accept;"));
+        }
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.line(format_args!("}}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn golden(name: &str, script: &str) {
+        let path = format!("{}/src/capture/golden/{name}.nft", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("WEFT_GOLDEN").is_some() {
+            std::fs::write(&path, script).unwrap();
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(
+            script, expected,
+            "{path}: if the change is meant, test again with WEFT_GOLDEN=1"
+        );
+    }
+
+    #[test]
+    fn the_scripts_are_these() {
+        golden("permissive", &captured(&Rules::default()));
+        let rules = Rules {
+            guard: Guard {
+                tcp: Ports::all_but([9000]),
+                datagrams: Ports::only([53, 443]),
+            },
+            ephemeral: 40000..=50000,
+            listening: BTreeSet::from([80, 41000, 42000]),
+        };
+        golden("guarded", &captured(&rules));
+        golden("released", &released());
+        golden("removed", &removed());
+    }
+
+    #[test]
+    fn every_stage_declares_the_same_chains_and_counters() {
+        let declared = |script: &str| -> Vec<String> {
+            let declares = |line: &&str| line.contains("chain ") || line.contains(" hook ") || line.contains("{ }");
+            script.lines().filter(declares).map(str::to_owned).collect()
+        };
+        assert_eq!(declared(&captured(&Rules::default())), declared(&released()));
+    }
+
+    #[test]
+    fn a_released_pod_redirects_nothing_and_stays_tracked() {
+        let script = released();
+        assert!(!script.contains("redirect to"));
+        assert!(script.contains("type nat hook prerouting") && script.contains("type nat hook output"));
+        assert!(script.contains("ct mark"));
+    }
+
+    #[test]
+    fn what_is_not_guarded_is_not_reset() {
+        let script = captured(&Rules::default());
+        assert!(!script.contains("name old_reset") && !script.contains(" drop\n"));
+    }
+}
