@@ -1,6 +1,6 @@
 //! The one writer of snapshots.
 
-use decide::model::{MeshSettings, ObjectRef};
+use decide::model::{MeshSettings, ObjectRef, Problem};
 
 use super::{Object, Origin, Reader, reader::Publisher, translate::Translation};
 
@@ -9,11 +9,12 @@ use super::{Object, Origin, Reader, reader::Publisher, translate::Translation};
 pub enum Change {
     /// This object is there now, as told; replaces what had its name.
     Put(Box<Object>, Origin),
-    /// This object is gone.
+    /// This object is gone, and with it everything said about it.
     Delete(ObjectRef),
-    /// Something stands in the source that is no object of ours, and why (its problems replace those the
-    /// object had; the last good object stays).
-    Reject(decide::model::Problem),
+    /// Something stands in the source that is no object of ours, and why. The last good object stays, but only
+    /// its rejections are told, because its fields stand nowhere any more. Those of one batch replace those of
+    /// the batches before.
+    Reject(Problem),
     /// The rejections of this object are over.
     Accept(ObjectRef),
     /// The first list of every kind is complete.
@@ -31,15 +32,18 @@ impl Feed {
     /// A feed with the settings that hold until a MeshConfig says otherwise, and its first reader.
     pub fn new(defaults: MeshSettings) -> (Self, Reader) {
         let translation = Translation::new(defaults);
-        let (publisher, reader) = Reader::new(translation.snapshot());
+        let (publisher, reader) = Reader::new(translation.snapshot().clone());
         (Self { translation, publisher }, reader)
     }
 
-    /// Applies a batch as one snapshot. Costs what changed, not what exists.
+    /// Applies a batch as one snapshot; publishes it only if it says something new. Costs what changed, not
+    /// what exists.
     pub fn apply(&mut self, batch: Vec<Change>) {
         for change in batch {
             self.translation.change(change);
         }
-        self.publisher.publish(self.translation.snapshot());
+        if let Some(snapshot) = self.translation.settle() {
+            self.publisher.publish(snapshot);
+        }
     }
 }
