@@ -47,3 +47,49 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+
+    fn pod(name: &str) -> Change {
+        let value =
+            serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop"}});
+        let object = Object::parse(&value).expect("readable").expect("known");
+        Change::Put(Box::new(object), Origin::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_one_snapshot_and_what_says_nothing_new_is_none() {
+        let (mut feed, mut reader) = Feed::new(MeshSettings::default());
+        assert!(!reader.load().complete);
+        feed.apply(vec![pod("a"), pod("b"), Change::Complete]);
+        let first = reader.changed().await;
+        assert_eq!((first.version, first.complete, first.workloads.len()), (1, true, 2));
+        feed.apply(vec![pod("a"), Change::Complete]);
+        let waited = tokio::time::timeout(Duration::from_secs(60), reader.changed()).await;
+        assert!(waited.is_err(), "nothing new was published");
+        assert!(Arc::ptr_eq(&first, &reader.load()));
+        feed.apply(vec![pod("c")]);
+        assert_eq!(reader.changed().await.version, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_ends_with_the_snapshot_that_is_so_now_or_later() {
+        let (mut feed, mut reader) = Feed::new(MeshSettings::default());
+        let mut other = reader.clone();
+        let waiting =
+            tokio::spawn(async move { other.wait_for(|snapshot| snapshot.workloads.len() == 2).await.version });
+        for name in ["a", "b"] {
+            tokio::task::yield_now().await;
+            feed.apply(vec![pod(name)]);
+        }
+        assert_eq!(waiting.await.expect("no panic"), 2);
+        assert_eq!(
+            reader.wait_for(|snapshot| snapshot.workloads.len() == 2).await.version,
+            2
+        );
+    }
+}

@@ -185,7 +185,7 @@ fn assert_same_arcs(before: &Snapshot, after: &Snapshot) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_of_the_same_changes_comes_to_the_same_snapshot(changes in changes(), seed in any::<u64>()) {
