@@ -105,7 +105,8 @@ impl SigningAuthority {
         life: Duration,
         now: SystemTime,
     ) -> Result<Answer, SigningError> {
-        self.current().sign(key, name, Validity::around(now, BACK, life), &self.root.bundle)
+        self.current()
+            .sign(key, name, Validity::around(now, BACK, life), &self.root.bundle)
     }
 
     /// Makes a new intermediate if little is left of this one; says whether it did.
@@ -116,7 +117,9 @@ impl SigningAuthority {
         if self.given || self.current().rest(now) > INTERMEDIATE_REST {
             return Ok(false);
         }
-        let Some(root) = &self.root.issuer else { return Ok(false) };
+        let Some(root) = &self.root.issuer else {
+            return Ok(false);
+        };
         let next = self.root.new_intermediate(root, now)?;
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(true)
@@ -178,15 +181,24 @@ impl Root {
             }
             // The key is kept elsewhere; what it signed suffices.
             (true, false) if signs_already => (None, read_certificates(&pair.certificate)?),
-            (true, false) => return Err(unfit(&pair.key, "it is missing, and its certificate is there".to_owned())),
+            (true, false) => {
+                return Err(unfit(
+                    &pair.key,
+                    "it is missing, and its certificate is there".to_owned(),
+                ));
+            }
             (false, _) if signs_already => {
-                return Err(unfit(&pair.certificate, "it is missing, and an intermediate is there".to_owned()));
+                return Err(unfit(
+                    &pair.certificate,
+                    "it is missing, and an intermediate is there".to_owned(),
+                ));
             }
             // A key alone is of a first start that did not get further; nobody has its certificate.
             (false, _) => {
                 let name = format!("Weft root of {trust_domain}");
                 let validity = Validity::around(now, DAY, ROOT_LIFE);
-                let root = Issuer::root(&name, validity).map_err(|error| unfit(&pair.certificate, error.to_string()))?;
+                let root =
+                    Issuer::root(&name, validity).map_err(|error| unfit(&pair.certificate, error.to_string()))?;
                 state.store(ROOT, &root)?;
                 tracing::info!(file = %pair.certificate.display(), "made a new root");
                 let bundle = vec![root.certificate().clone()];
@@ -204,7 +216,8 @@ impl Root {
     fn given_intermediate(&self, pair: &Pair, now: SystemTime) -> Result<Intermediate, StateError> {
         let (issuer, above) = pair.load()?;
         let intermediate = Intermediate { issuer, above };
-        self.proves(&intermediate, now).map_err(|why| unfit(&pair.certificate, why))?;
+        self.proves(&intermediate, now)
+            .map_err(|why| unfit(&pair.certificate, why))?;
         Ok(intermediate)
     }
 
@@ -241,7 +254,8 @@ impl Root {
             issuer,
             above: Vec::new(),
         };
-        self.proves(&made, now).map_err(|why| unfit(&self.state.pair(ROOT).certificate, why))?;
+        self.proves(&made, now)
+            .map_err(|why| unfit(&self.state.pair(ROOT).certificate, why))?;
         self.state.store(INTERMEDIATE, &made.issuer)?;
         tracing::info!(file = %pair.certificate.display(), "made a new intermediate");
         Ok(made)
@@ -252,7 +266,12 @@ impl Root {
         let probe = Identity::new(&self.trust_domain, "probe", "probe").map_err(|error| error.to_string())?;
         let key = KeyPair::generate().map_err(|error| error.to_string())?;
         let answer = intermediate
-            .sign(&key, &Name::Identity(&probe), Validity::around(now, BACK, DAY), &self.bundle)
+            .sign(
+                &key,
+                &Name::Identity(&probe),
+                Validity::around(now, BACK, DAY),
+                &self.bundle,
+            )
             .map_err(|error| error.to_string())?;
         Leaf::verified(&probe, key.serialize_der().into(), answer.signed, now)
             .map(|_| ())
@@ -356,7 +375,11 @@ mod tests {
         let authority = open(directory.path(), &Given::default()).unwrap();
         signs_under(&authority, authority.roots());
         // Within the intermediate, or with one of another root: the root stays.
-        for (file, text) in [("intermediate.key", None), ("intermediate.pem", None), ("intermediate.pem", Some("x"))] {
+        for (file, text) in [
+            ("intermediate.key", None),
+            ("intermediate.pem", None),
+            ("intermediate.pem", Some("x")),
+        ] {
             let (directory, roots) = made();
             let file = directory.path().join(file);
             match text {
@@ -376,7 +399,10 @@ mod tests {
     fn a_root_that_lost_a_part_is_never_replaced_silently() {
         let cases: [(&str, Option<&str>); 4] = [
             ("root.pem", None),
-            ("root.pem", Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")),
+            (
+                "root.pem",
+                Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            ),
             ("root.key", Some("not a key")),
             ("root.pem", Some("")),
         ];

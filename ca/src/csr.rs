@@ -108,7 +108,10 @@ mod tests {
     fn request(key: &KeyPair, uris: &[&str]) -> String {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+        params.subject_alt_names = uris
+            .iter()
+            .map(|uri| SanType::URI((*uri).try_into().unwrap()))
+            .collect();
         // Extensions we do not know are wishes like everything else.
         params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0])];
         params.serialize_request(key).unwrap().pem().unwrap()
@@ -138,7 +141,10 @@ mod tests {
         let pem = request(&KeyPair::generate().unwrap(), &[]);
         let (mine, theirs) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let der = CertificateSigningRequestDer::from_pem_slice(request(&mine, &[]).as_bytes()).unwrap();
-        let at = der.windows(65).position(|bytes| bytes == mine.public_key_raw()).unwrap();
+        let at = der
+            .windows(65)
+            .position(|bytes| bytes == mine.public_key_raw())
+            .unwrap();
         let mut forged = der.to_vec();
         forged[at..at + 65].copy_from_slice(theirs.public_key_raw());
         let forged = pem_of(&forged);
@@ -151,10 +157,19 @@ mod tests {
         let good = request(&KeyPair::generate().unwrap(), &[]);
         let der = CertificateSigningRequestDer::from_pem_slice(good.as_bytes()).unwrap();
         let longer = [&der[..], &[0]].concat();
-        for bad in ["", "hello", &good[..good.len() / 2], &pem_of(&der[..der.len() - 3]), &pem_of(&longer)] {
+        for bad in [
+            "",
+            "hello",
+            &good[..good.len() / 2],
+            &pem_of(&der[..der.len() - 3]),
+            &pem_of(&longer),
+        ] {
             assert_eq!(Csr::parse(bad).unwrap_err(), BadCsr::Malformed, "{bad}");
         }
-        assert_eq!(Csr::parse(&"x".repeat(MOST_CSR_BYTES + 1)).unwrap_err(), BadCsr::TooLarge);
+        assert_eq!(
+            Csr::parse(&"x".repeat(MOST_CSR_BYTES + 1)).unwrap_err(),
+            BadCsr::TooLarge
+        );
         // No byte of it can make us panic.
         for at in 0..der.len() {
             let mut bent = der.to_vec();

@@ -45,7 +45,7 @@ impl Fetch {
         let host = parsed.host().ok_or_else(unfit)?.trim_matches(['[', ']']).to_owned();
         let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         let (roots, port) = match parsed.scheme_str() {
-            Some("https") => (Some(roots.unwrap_or(Path::new(SYSTEM_ROOTS)).to_owned()), 443),
+            Some("https") => (Some(roots.unwrap_or_else(|| Path::new(SYSTEM_ROOTS)).to_owned()), 443),
             Some("http") if local => (None, 80),
             _ => return Err(unfit()),
         };
@@ -68,16 +68,23 @@ impl Fetch {
     /// # Errors
     /// One plain sentence.
     pub async fn get(&self, most: usize) -> Result<Bytes, String> {
-        let socket = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(sentence)?;
+        let socket = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(sentence)?;
         let Some(roots) = &self.roots else {
             return self.ask(socket, most).await;
         };
         let name = ServerName::try_from(self.host.clone()).map_err(sentence)?;
         let connector = TlsConnector::from(Arc::new(verified_by(roots).await?));
-        self.ask(connector.connect(name, socket).await.map_err(sentence)?, most).await
+        self.ask(connector.connect(name, socket).await.map_err(sentence)?, most)
+            .await
     }
 
-    async fn ask(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, most: usize) -> Result<Bytes, String> {
+    async fn ask(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        most: usize,
+    ) -> Result<Bytes, String> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(sentence)?;
         let driver = tokio::spawn(connection);
         let path = self.url.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -86,7 +93,9 @@ impl Fetch {
             .header(header::HOST, authority)
             .header(header::ACCEPT, "application/json");
         if let Some(token) = &self.token {
-            let token = tokio::fs::read_to_string(token).await.map_err(|error| format!("{}: {error}", token.display()))?;
+            let token = tokio::fs::read_to_string(token)
+                .await
+                .map_err(|error| format!("{}: {error}", token.display()))?;
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.trim()));
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(sentence)?;
@@ -94,7 +103,10 @@ impl Fetch {
         if response.status() != http::StatusCode::OK {
             return Err(format!("the server answers {}", response.status()));
         }
-        let body = Limited::new(response.into_body(), most).collect().await.map_err(sentence)?;
+        let body = Limited::new(response.into_body(), most)
+            .collect()
+            .await
+            .map_err(sentence)?;
         driver.abort();
         Ok(body.to_bytes())
     }
@@ -102,7 +114,9 @@ impl Fetch {
 
 async fn verified_by(roots: &Path) -> Result<ClientConfig, String> {
     let file = roots.display();
-    let pem = tokio::fs::read(roots).await.map_err(|error| format!("{file}: {error}"))?;
+    let pem = tokio::fs::read(roots)
+        .await
+        .map_err(|error| format!("{file}: {error}"))?;
     let mut store = RootCertStore::empty();
     // A system's bundle may hold one that we cannot read: the others count.
     store.add_parsable_certificates(certificates_of(&pem).map_err(|error| format!("{file}: {error}"))?);

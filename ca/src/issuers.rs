@@ -64,7 +64,7 @@ pub struct IssuersError {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with the key issuers")]
 struct Document {
     issuers: Vec<Entry>,
 }
@@ -104,7 +104,7 @@ impl Issuers {
             return Err(failed(format!("it is larger than {MOST_BYTES} bytes")));
         }
         let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        Self::parse(&text, path.parent().unwrap_or(Path::new("."))).map_err(failed)
+        Self::parse(&text, path.parent().unwrap_or_else(|| Path::new("."))).map_err(failed)
     }
 
     fn parse(text: &str, beside: &Path) -> Result<Self, String> {
@@ -153,7 +153,10 @@ impl Jwks {
         match (self.file, self.url) {
             (Some(file), None) if self.ca.is_none() && self.token.is_none() => Ok(Source::File(beside.join(file))),
             (None, Some(url)) => {
-                let (ca, token) = (self.ca.map(|ca| beside.join(ca)), self.token.map(|token| beside.join(token)));
+                let (ca, token) = (
+                    self.ca.map(|ca| beside.join(ca)),
+                    self.token.map(|token| beside.join(token)),
+                );
                 Fetch::new(&url, ca.as_deref(), token.as_deref()).map(Source::Url)
             }
             _ => Err("jwks is either file, or url with ca and token where needed".to_owned()),
@@ -162,7 +165,10 @@ impl Jwks {
 }
 
 fn mapping(identities: HashMap<String, Vec<String>>) -> Result<HashMap<String, Vec<Identity>>, String> {
-    let parse = |uri: &String| uri.parse().map_err(|error: decide::model::NotAnIdentity| error.to_string());
+    let parse = |uri: &String| {
+        uri.parse()
+            .map_err(|error: decide::model::NotAnIdentity| error.to_string())
+    };
     identities
         .into_iter()
         .map(|(subject, uris)| Ok((subject, uris.iter().map(parse).collect::<Result<_, String>>()?)))
@@ -201,13 +207,34 @@ mod tests {
         let cases = [
             ("", "missing field"),
             ("issuers: []", "names no issuer"),
-            ("issuers: [{issuer: a, jwks: {file: f}, audiences: [x], kubernets: true}]", "kubernets"),
-            ("issuers: [{issuer: a, jwks: {file: f}, audiences: [x]}]", "either kubernetes"),
-            ("issuers: [{issuer: a, jwks: {file: f}, audiences: [], kubernetes: true}]", "must not be empty"),
-            ("issuers: [{issuer: a, jwks: {}, audiences: [x], kubernetes: true}]", "either file, or url"),
-            ("issuers: [{issuer: a, jwks: {file: f, url: u}, audiences: [x], kubernetes: true}]", "either file, or url"),
-            ("issuers: [{issuer: a, jwks: {url: 'http://ci.example.com/'}, audiences: [x], kubernetes: true}]", "neither an https"),
-            ("issuers: [{issuer: a, jwks: {file: f}, audiences: [x], identities: {s: [web]}}]", "is not of the form"),
+            (
+                "issuers: [{issuer: a, jwks: {file: f}, audiences: [x], kubernets: true}]",
+                "kubernets",
+            ),
+            (
+                "issuers: [{issuer: a, jwks: {file: f}, audiences: [x]}]",
+                "either kubernetes",
+            ),
+            (
+                "issuers: [{issuer: a, jwks: {file: f}, audiences: [], kubernetes: true}]",
+                "must not be empty",
+            ),
+            (
+                "issuers: [{issuer: a, jwks: {}, audiences: [x], kubernetes: true}]",
+                "either file, or url",
+            ),
+            (
+                "issuers: [{issuer: a, jwks: {file: f, url: u}, audiences: [x], kubernetes: true}]",
+                "either file, or url",
+            ),
+            (
+                "issuers: [{issuer: a, jwks: {url: 'http://ci.example.com/'}, audiences: [x], kubernetes: true}]",
+                "neither an https",
+            ),
+            (
+                "issuers: [{issuer: a, jwks: {file: f}, audiences: [x], identities: {s: [web]}}]",
+                "is not of the form",
+            ),
             (
                 "issuers: [{issuer: a, jwks: {file: f}, audiences: [x], kubernetes: true}, {issuer: a, jwks: {file: f}, audiences: [x], kubernetes: true}]",
                 "twice",

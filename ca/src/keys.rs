@@ -163,7 +163,9 @@ impl Known {
             Ok(fetched) => fetched,
             Err(_) => Err(format!("no answer within {FETCH_DEADLINE:?}")),
         };
-        let parsed = fetched.and_then(|bytes| parse(&bytes)).map_err(|why| format!("{}: {why}", fetch.url()));
+        let parsed = fetched
+            .and_then(|bytes| parse(&bytes))
+            .map_err(|why| format!("{}: {why}", fetch.url()));
         if parsed.is_ok() {
             self.fetched = Some(Instant::now());
         }
@@ -190,7 +192,10 @@ impl Known {
 
 impl std::fmt::Debug for VerifyingKey {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_tuple("VerifyingKey").field(&self.id).field(&self.algorithm).finish()
+        out.debug_tuple("VerifyingKey")
+            .field(&self.id)
+            .field(&self.algorithm)
+            .finish()
     }
 }
 
@@ -226,7 +231,11 @@ fn verifying(value: serde_json::Value) -> Option<VerifyingKey> {
         }
         _ => return None,
     };
-    let signs = key.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
+    let signs = key
+        .common
+        .public_key_use
+        .as_ref()
+        .is_none_or(|used| *used == PublicKeyUse::Signature);
     if !signs || key.common.key_algorithm.is_some_and(|named| named != name) {
         return None;
     }

@@ -67,7 +67,11 @@ impl State {
     pub fn open(directory: &Path) -> Result<Self, StateError> {
         let failed = |error| failed(directory, error);
         if !directory.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(failed)?;
         }
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let mut options = OpenOptions::new();
@@ -108,7 +112,12 @@ impl State {
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
         let fresh = path.with_extension("new");
         let written = (|| {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&fresh)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&fresh, path)?;
@@ -126,7 +135,9 @@ impl Pair {
     pub fn load(&self) -> Result<(Issuer, Vec<CertificateDer<'static>>), StateError> {
         let mut chain = read_certificates(&self.certificate)?;
         let rest = chain.split_off(1);
-        let first = chain.pop().ok_or_else(|| unfit(&self.certificate, "it is empty".to_owned()))?;
+        let first = chain
+            .pop()
+            .ok_or_else(|| unfit(&self.certificate, "it is empty".to_owned()))?;
         let key = str::from_utf8(&read(&self.key)?)
             .ok()
             .and_then(|text| KeyPair::from_pem(text).ok())

@@ -187,21 +187,31 @@ pub fn caller(issuer: &Issuer, claims: &Claims, snapshot: &Snapshot, rule: &Node
         });
     }
     let not_bound = TokenError::NotBound;
-    let bound = claims.kubernetes.as_ref().ok_or(not_bound("it has no claim kubernetes.io"))?;
-    let account = format!("system:serviceaccount:{}:{}", bound.namespace, bound.serviceaccount.name);
+    let bound = claims
+        .kubernetes
+        .as_ref()
+        .ok_or_else(|| not_bound("it has no claim kubernetes.io"))?;
+    let account = format!(
+        "system:serviceaccount:{}:{}",
+        bound.namespace, bound.serviceaccount.name
+    );
     if claims.sub != account {
         return Err(not_bound("its subject is another service account than its claims say"));
     }
     let pod = bound.pod.as_ref().filter(|pod| !pod.uid.is_empty());
-    let pod = pod.ok_or(not_bound("it names no pod; use a projected service account token"))?;
+    let pod = pod.ok_or_else(|| not_bound("it names no pod; use a projected service account token"))?;
     let uid: Arc<str> = pod.uid.as_str().into();
-    let identity = Identity::new(&snapshot.mesh.trust_domain, &bound.namespace, &bound.serviceaccount.name)
-        .map_err(|_| not_bound("its service account cannot be an identity"))?;
+    let identity = Identity::new(
+        &snapshot.mesh.trust_domain,
+        &bound.namespace,
+        &bound.serviceaccount.name,
+    )
+    .map_err(|_| not_bound("its service account cannot be an identity"))?;
     if (&bound.namespace, &bound.serviceaccount.name) != (&rule.account.0, &rule.account.1) {
         return Ok(Caller::Pod { uid, identity });
     }
     let node = bound.node.as_ref().filter(|node| !node.name.is_empty());
-    let node: Arc<str> = node.ok_or(not_bound("it names no node"))?.name.as_str().into();
+    let node: Arc<str> = node.ok_or_else(|| not_bound("it names no node"))?.name.as_str().into();
     let elsewhere = |why| TokenError::Pod { pod: uid.clone(), why };
     match snapshot.workload(&uid) {
         Some(known) if known.phase == Phase::Finished => Err(elsewhere("has finished")),

@@ -1,6 +1,10 @@
 //! The lists: status, workloads, services, policies, certificates.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use serde_json::{Value, json};
 
@@ -60,6 +64,31 @@ pub(crate) fn status(from: &Source, format: Format) -> Answer {
     }
     output::table(&table, "no proxy runs")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// This command's version, and that of every proxy that runs.
+pub(crate) fn version(from: &Source, format: Format) -> Answer {
+    let own = env!("CARGO_PKG_VERSION");
+    // Without proxies there is still a version to tell.
+    let dumps = from.dumps().unwrap_or_default();
+    let told = dumps
+        .into_iter()
+        .map(|dump| (dump.name, dump.told.map(|told| text(&told["version"]))));
+    let versions: Vec<_> = std::iter::once(("weft".to_owned(), Ok(own.to_owned())))
+        .chain(told)
+        .collect();
+    if format != Format::Table {
+        let all: BTreeMap<_, _> = versions
+            .into_iter()
+            .map(|(name, version)| (name, version.unwrap_or_else(|why| why)))
+            .collect();
+        return print(&json!(all), format);
+    }
+    let mut table = Table::new(&["NAME", "VERSION"]);
+    for (name, version) in versions {
+        table.row([name, version.unwrap_or_else(|why| why)]);
+    }
+    finish(&table, "", format)
 }
 
 /// Every workload.
@@ -194,6 +223,9 @@ pub(crate) fn policies(from: &Source, which: &Namespaced, format: Format) -> Ans
 
 /// What each proxy really holds.
 pub(crate) fn certs(from: &Source, format: Format) -> Answer {
+    if from.directory().is_some() {
+        return Err("a directory holds no certificates: ask the running proxies, without --config".into());
+    }
     let proxies = from.proxies()?;
     let told: Vec<_> = proxies.iter().map(|proxy| (&proxy.name, proxy.get("/certs"))).collect();
     if format != Format::Table {
@@ -203,7 +235,14 @@ pub(crate) fn certs(from: &Source, format: Format) -> Answer {
             .collect();
         return print(&json!(all), format);
     }
-    let mut table = Table::new(&["PROXY", "IDENTITY", "SERIAL", "REMAINING", "NOTE"]);
+    let mut table = Table::new(&[
+        "PROXY",
+        "IDENTITY",
+        "SERIAL",
+        "NOT AFTER",
+        "REMAINING",
+        "MISSING BECAUSE",
+    ]);
     for (name, certs) in told {
         match certs {
             Ok(certs) => {
@@ -213,12 +252,20 @@ pub(crate) fn certs(from: &Source, format: Format) -> Answer {
                         name.clone(),
                         text(&leaf["identity"]),
                         text(&leaf["serial"]),
+                        leaf["notAfter"].as_u64().map(moment).unwrap_or_default(),
                         remaining,
                         text(&leaf["missing"]),
                     ]);
                 }
             }
-            Err(why) => table.row([name.clone(), String::new(), String::new(), String::new(), why]),
+            Err(why) => table.row([
+                name.clone(),
+                String::new(),
+                String::new(),
+                String::new(),
+                String::new(),
+                why,
+            ]),
         }
     }
     finish(&table, "no proxy holds a certificate", format)
@@ -286,6 +333,13 @@ fn named(key: &Value) -> String {
     }
 }
 
+/// A moment in seconds since 1970, as RFC 3339.
+fn moment(seconds: u64) -> String {
+    // Year 9999, the last that RFC 3339 can write.
+    let seconds = seconds.min(253_402_300_799);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
 /// A duration as people say it, to two units.
 fn duration(seconds: u64) -> String {
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
@@ -306,5 +360,11 @@ mod tests {
         assert_eq!(duration(61), "1m01s");
         assert_eq!(duration(7200), "2h00m");
         assert_eq!(duration(90_000), "1d01h");
+    }
+
+    #[test]
+    fn moments_are_rfc_3339_and_never_too_late_to_write() {
+        assert_eq!(moment(1_700_000_000), "2023-11-14T22:13:20Z");
+        assert_eq!(moment(u64::MAX), "9999-12-31T23:59:59Z");
     }
 }

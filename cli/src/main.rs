@@ -63,7 +63,9 @@ enum Command {
         /// The directory
         directory: PathBuf,
     },
-    /// A completion script for a shell
+    /// The version of this command, and of every proxy that runs
+    Version,
+    /// A completion script for a shell, such as: source <(weft completions bash)
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -71,7 +73,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            // Clap would exit 2, which here says "refused".
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
     match run(arguments) {
         Ok(code) => code,
         Err(sentence) => {
@@ -92,9 +101,60 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Command::Certs => lists::certs(from, format),
         Command::Why(question) => why::run(from, &question, format),
         Command::Check { directory } => check::run(&directory, format),
+        Command::Version => lists::version(from, format),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut script);
+            output::text(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_of_the_help_parses() {
+        let examples: Vec<_> = EXAMPLES.lines().filter(|line| line.starts_with("  weft ")).collect();
+        assert!(examples.len() > 3);
+        for example in examples {
+            let words = example.trim().split("  ").next().expect("a command").split(' ');
+            assert!(Arguments::try_parse_from(words).is_ok(), "{example}");
+        }
+    }
+
+    #[test]
+    fn command_lines_are_understood_or_refused() {
+        for (line, fits) in [
+            ("status", true),
+            ("--config d workloads -n shop", true),
+            ("workloads --config d -o yaml", true),
+            ("why a/b c.d:80", true),
+            ("why a/b c.d:80 GET /x -H a:b -H c:d", true),
+            ("why a/b c.d:80 GET", false),
+            ("why a/b", false),
+            ("why a/b c.d:80 GET /x -H a", false),
+            ("check", false),
+            ("check d", true),
+            ("--admin 127.0.0.1:15000 certs", true),
+            ("--admin nowhere certs", false),
+            ("--config d --admin 127.0.0.1:15000 status", false),
+            ("-o xml status", false),
+            ("demo --check --anything", true),
+            ("completions bash", true),
+            ("version", true),
+            ("", false),
+            ("unheard-of", false),
+        ] {
+            let words = std::iter::once("weft").chain(line.split(' ').filter(|word| !word.is_empty()));
+            assert_eq!(Arguments::try_parse_from(words).is_ok(), fits, "{line}");
         }
     }
 }

@@ -112,31 +112,37 @@ impl Proxy {
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Value, String> {
         let gone = |error: std::io::Error| format!("proxy {} cannot be reached ({error}); is it running?", self.name);
         match &self.at {
-            At::Tcp(address) => speak(TcpStream::connect(address).await.map_err(gone)?, request).await,
-            At::Unix(path) => speak(UnixStream::connect(path).await.map_err(gone)?, request).await,
+            At::Tcp(address) => {
+                self.speak(TcpStream::connect(address).await.map_err(gone)?, request)
+                    .await
+            }
+            At::Unix(path) => {
+                self.speak(UnixStream::connect(path).await.map_err(gone)?, request)
+                    .await
+            }
         }
-        .map_err(|sentence| sentence.replace("{}", &self.name))
     }
-}
 
-async fn speak<S>(socket: S, request: Request<Full<Bytes>>) -> Result<Value, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broke = |error: &dyn std::fmt::Display| format!("proxy {{}} broke off: {error}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
-        .await
-        .map_err(|error| broke(&error))?;
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_LIMIT)
-        .collect()
-        .await
-        .map_err(|error| broke(&error))?
-        .to_bytes();
-    if !status.is_success() {
-        return Err(String::from_utf8_lossy(&body).trim().to_owned());
+    async fn speak<S>(&self, socket: S, request: Request<Full<Bytes>>) -> Result<Value, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let broke = |error: &dyn std::fmt::Display| format!("proxy {} broke off: {error}", self.name);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket))
+            .await
+            .map_err(|error| broke(&error))?;
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_LIMIT)
+            .collect()
+            .await
+            .map_err(|error| broke(&error))?
+            .to_bytes();
+        if !status.is_success() {
+            return Err(String::from_utf8_lossy(&body).trim().to_owned());
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| format!("proxy {} answered something that is no JSON: {error}", self.name))
     }
-    serde_json::from_slice(&body).map_err(|error| format!("proxy {{}} answered something that is no JSON: {error}"))
 }

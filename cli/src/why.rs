@@ -13,8 +13,18 @@ use crate::{
 /// Exit code when it is refused.
 const REFUSED: u8 = 2;
 
+const EXAMPLES: &str = "\
+Examples:
+  weft why shop/client web.shop:80                            may a connection be made?
+  weft why shop/client web.shop:80 GET /admin -H x-user:ann   and this request?
+  weft why 10.1.0.7 shop/web-1:8080                           from a pod's address, or from outside the mesh, to a pod
+  weft --config DIR why ...                                   by the files of a directory, nothing needs to run
+
+Exit codes: 0 it is allowed, 2 it is refused, 1 the question cannot be answered.";
+
 /// What is asked.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Who connects: namespace/pod, or an address
     from: String,
@@ -57,30 +67,36 @@ pub(crate) fn run(from: &Source, arguments: &Arguments, format: Format) -> Resul
 fn ask(from: &Source, question: &Question) -> Result<(Value, String), String> {
     if let Some(directory) = from.directory() {
         let explanation = why(&source::read(directory)?.load(), question)?;
-        return Ok((json!(explanation), format!("{}, read now", directory.display())));
+        return Ok((json!(explanation), format!("by the files in {}", directory.display())));
     }
-    let proxies = from.proxies()?;
-    let proxy = proxies
-        .iter()
-        .find(|proxy| proxy.name.starts_with("ztunnel"))
-        .or_else(|| proxies.first());
-    let proxy = proxy.ok_or("no proxy can be asked")?;
+    let mut proxies = from.proxies()?;
+    // Whoever watches the mesh knows it whole; the CA answers nothing of this.
+    let rank = |name: &str| {
+        ["ztunnel", "waypoint"]
+            .iter()
+            .position(|kind| name.contains(kind))
+            .unwrap_or(2)
+    };
+    proxies.sort_by_key(|proxy| rank(&proxy.name));
+    let proxy = proxies.first().ok_or("no proxy can be asked")?;
     Ok((
         proxy.post("/why", &json!(question))?,
-        format!("what {} knows", proxy.name),
+        format!("as {} knows it now", proxy.name),
     ))
 }
 
+/// The story as aligned lines: who, which decision, what it came to, and the object and field that decided.
 fn tell(answer: &Value, told_by: &str) -> Result<(), String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut table = Table::new(&["AT", "DECISION", "ANSWER", "DECIDED BY"]);
+    let mut table = Table::new(&["AT", "DECISION", "ANSWER"]);
     for step in answer["steps"].as_array().into_iter().flatten() {
-        table.row([
-            text(&step["at"]),
-            text(&step["decision"]),
-            text(&step["answer"]),
-            decider(&step["by"]),
-        ]);
+        let (sentence, by) = (text(&step["answer"]), decider(&step["by"]));
+        let sentence = if sentence.contains(&by) {
+            sentence
+        } else {
+            format!("{sentence} (by {by})")
+        };
+        table.row([text(&step["at"]), text(&step["decision"]), sentence]);
     }
     output::table(&table, "no decision was needed")?;
     let verdict = if answer["allowed"] == true {
@@ -97,15 +113,13 @@ fn decider(by: &Value) -> String {
         return String::new();
     };
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    format!(
-        "{} {}/{} {}",
-        text(&object["kind"]),
-        text(&object["namespace"]),
-        text(&object["name"]),
-        text(&by["field"])
-    )
-    .trim_end()
-    .to_owned()
+    let name = match &*text(&object["namespace"]) {
+        "" => text(&object["name"]),
+        namespace => format!("{namespace}/{}", text(&object["name"])),
+    };
+    format!("{} {name} {}", text(&object["kind"]), text(&by["field"]))
+        .trim_end()
+        .to_owned()
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -121,6 +135,8 @@ mod tests {
     fn a_decider_is_written_as_kind_name_and_field() {
         let by = json!({ "object": { "kind": "AuthorizationPolicy", "namespace": "shop", "name": "admin" }, "field": "spec.rules[0]" });
         assert_eq!(decider(&by), "AuthorizationPolicy shop/admin spec.rules[0]");
+        let by = json!({ "object": { "kind": "MeshConfig", "namespace": "", "name": "default" }, "field": "" });
+        assert_eq!(decider(&by), "MeshConfig default");
         assert_eq!(decider(&Value::Null), "");
     }
 

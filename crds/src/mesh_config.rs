@@ -61,11 +61,11 @@ pub enum Outbound {
     RegistryOnly,
 }
 
-/// How two captured pods of one node talk. Auto: inside the proxy, by the same policies, where both have a valid
-/// certificate and no NetworkPolicy selects either. Wire: always encrypted, over the pods' interfaces.
+/// How two captured pods of one node talk. Wire: always encrypted, over the pods' interfaces. Auto: the proxy
+/// chooses; this version always chooses the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SameNode {
-    /// In memory where both certificates are valid.
+    /// As the proxy chooses.
     Auto,
     /// Always over the pods' interfaces, encrypted.
     Wire,

@@ -101,9 +101,16 @@ fn programs_are_there() -> Result<(), Failure> {
 
 /// Whether a program is in one of the usual places.
 pub fn found(program: &str) -> bool {
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"]
-        .iter()
-        .any(|directory| Path::new(directory).join(program).exists())
+    [
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+        "/usr/local/sbin",
+        "/usr/local/bin",
+    ]
+    .iter()
+    .any(|directory| Path::new(directory).join(program).exists())
 }
 
 async fn namespaces_are_allowed() -> Result<(), Failure> {

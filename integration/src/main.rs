@@ -31,7 +31,12 @@ struct Demo {
     #[arg(long, value_name = "POINTS", value_delimiter = ',')]
     only: Vec<u8>,
     /// The directory of Kubernetes YAML that says what runs; it may be edited meanwhile
-    #[arg(long, env = "WEFT_DEMO_CONFIG", value_name = "DIR", default_value = "integration/demo")]
+    #[arg(
+        long,
+        env = "WEFT_DEMO_CONFIG",
+        value_name = "DIR",
+        default_value = "integration/demo"
+    )]
     config: PathBuf,
     /// Where logs, sockets and the capture are put; `weft --run` finds the proxies there
     #[arg(long, env = "WEFT_DEMO_RUN", value_name = "DIR", default_value = "target/demo/run")]
@@ -115,9 +120,16 @@ async fn inside(demo: Demo) -> Result<u8, Failure> {
         log: demo.log,
         mesh: !demo.no_mesh,
     };
-    if demo.check {
-        let selection = Selection::new(&demo.only, settings.mesh)?;
-        return check::run(run, settings, &selection, &absolute(demo.envoy)?, &screen).await;
-    }
-    show::run(run, settings, &screen).await
+    let selection = Selection::new(&demo.only, settings.mesh)?;
+    let envoy = absolute(demo.envoy)?;
+    let stop = act::process::shutdown()?;
+    let ended = stop.run_until_cancelled(async {
+        if demo.check {
+            check::run(run, settings, &selection, &envoy, &screen).await
+        } else {
+            show::run(run, settings, &screen).await
+        }
+    });
+    // With this process, the first of its namespace, everything else ends.
+    ended.await.unwrap_or(Ok(if demo.check { 130 } else { 0 }))
 }

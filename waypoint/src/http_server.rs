@@ -39,12 +39,19 @@ pub(crate) async fn serve(client: Arc<Client>, protocol: Protocol, io: Watched<S
             .timer(TokioTimer::new())
             // Its clock would run between requests too, and cut a connection just as its next request arrives.
             .header_read_timeout(None)
-            .max_headers(settings.max_headers + 1)
+            // Beyond the bound it is we who refuse, with a reason; beyond this, hyper does.
+            .max_headers(settings.max_headers.saturating_mul(2))
             .max_buf_size(settings.max_head)
             .auto_date_header(true)
             .serve_connection(io, service)
             .with_upgrades();
-        run(connection, http1::UpgradeableConnection::graceful_shutdown, &client, true).await;
+        run(
+            connection,
+            http1::UpgradeableConnection::graceful_shutdown,
+            &client,
+            true,
+        )
+        .await;
     }
 }
 

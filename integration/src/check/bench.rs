@@ -10,10 +10,14 @@ use std::{
 use act::process::Failure;
 
 use crate::{
-    observe::AccessLog,
+    observe::{Capture, Log},
     show::Screen,
+    third::tunnel::Tunnelled,
     world::{Finished, World},
 };
+
+/// An identity that no pod of the demo has, for clients of ours.
+pub(super) const OUTSIDER: &str = "spiffe://cluster.local/ns/shop/sa/envoy";
 
 /// A running world and the copy of its directory.
 #[derive(Debug, Clone)]
@@ -37,11 +41,7 @@ impl Bench {
     /// # Errors
     /// When it cannot be run.
     pub async fn curl(&self, pod: &str, words: &[&str]) -> Result<Answer, Failure> {
-        let words = [
-            &["curl", "-s", "-S", "--max-time", "10", "-w", "\n%{http_code}"],
-            words,
-        ]
-        .concat();
+        let words = [&["curl", "-s", "-S", "--max-time", "10", "-w", "\n%{http_code}"], words].concat();
         let finished = self.world.run_in(pod, &words, Duration::from_secs(30)).await?;
         Ok(Answer::from(finished))
     }
@@ -54,22 +54,144 @@ impl Bench {
         self.world.run_in(pod, words, Duration::from_secs(60)).await
     }
 
+    /// Runs the `weft` command line, offline on the directory.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn weft(&self, words: &[&str]) -> Result<Finished, Failure> {
+        let settings = self.world.settings();
+        let (program, config) = (settings.programs.join("weft"), settings.config.display().to_string());
+        let program = program.display().to_string();
+        let words = [&[&*program, "--config", &config], words].concat();
+        self.world.run_in("node-1", &words, Duration::from_secs(20)).await
+    }
+
+    /// Has the CA sign an identity by a token, asked from a node; `name` is the directory the files are put in.
+    ///
+    /// # Errors
+    /// When it cannot be asked. A refusal is none: the exit code tells.
+    pub async fn sign(&self, node: &str, token: &str, identity: &str, name: &str) -> Result<Finished, Failure> {
+        let run = self.world.run_directory();
+        let home = run.join(name);
+        fs::create_dir_all(&home).map_err(|error| Failure(format!("{} cannot be made: {error}", home.display())))?;
+        let token_file = home.join("token");
+        write(&token_file, token)?;
+        let own = own_program()?;
+        let authority = self.world.authority().await?;
+        let flags = [
+            format!("--ca={authority}"),
+            format!("--ca-root={}", run.join("ca/root.pem").display()),
+            format!("--ca-name={}", crate::world::CA_NAME),
+            format!("--token={}", token_file.display()),
+            format!(
+                "--leaf-life={}",
+                humantime::format_duration(self.world.settings().leaf_life)
+            ),
+            format!("--identity={identity}"),
+            format!("--out={}", home.display()),
+        ];
+        let words: Vec<_> = [&*own, "sign"]
+            .into_iter()
+            .chain(flags.iter().map(String::as_str))
+            .collect();
+        self.run(node, &words).await
+    }
+
+    /// A certificate for [`OUTSIDER`], fresh, in the directory that is answered.
+    ///
+    /// # Errors
+    /// When the CA refuses it.
+    pub async fn outsider(&self) -> Result<PathBuf, Failure> {
+        let token = self.world.machines().token(&serde_json::json!({ "sub": "envoy" }))?;
+        let finished = self.sign("node-2", &token, OUTSIDER, "outsider").await?;
+        if finished.success() {
+            Ok(self.world.run_directory().join("outsider"))
+        } else {
+            Err(Failure(finished.stderr))
+        }
+    }
+
+    /// Asks a server of HBONE for an authority, from a pod, with [`OUTSIDER`]'s certificate.
+    ///
+    /// # Errors
+    /// When the client cannot be run.
+    pub async fn tunnel(&self, pod: &str, to: &str, authority: &str) -> Result<Tunnelled, Failure> {
+        let identity = self.outsider().await?.display().to_string();
+        let own = own_program()?;
+        let words = ["tunnel", "--to", to, "--authority", authority, "--identity", &identity];
+        let words: Vec<_> = std::iter::once(&*own).chain(words).collect();
+        let finished = self.run(pod, &words).await?;
+        serde_json::from_str(&finished.stdout).map_err(|error| {
+            Failure(format!(
+                "the HBONE client did not tell how it went ({error}): {}",
+                finished.stderr
+            ))
+        })
+    }
+
+    /// Whether what a pod sends to `catalog` crosses the link in the clear.
+    ///
+    /// # Errors
+    /// When nothing is answered.
+    pub async fn crosses_in_clear(&self, capture: &Capture, pod: &str) -> Result<bool, Failure> {
+        let marker = format!("probe-{}", fastrand::u64(..));
+        capture.look_for(&marker);
+        let answer = self.curl(pod, &[&format!("http://catalog/?say={marker}")]).await?;
+        if answer.status != 200 {
+            return Err(Failure(format!("catalog does not answer: {}", answer.phrase())));
+        }
+        Ok(capture.saw(&marker).await)
+    }
+
+    /// Takes the namespace `shop` out of the mesh or into it, and waits until it is.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or it takes longer than 10 s.
+    pub async fn enrol(&self, capture: &Capture, enrolled: bool) -> Result<(), Failure> {
+        const IN: &str = "  labels:\n    weft.dev/dataplane-mode: ambient\n";
+        const OUT: &str = "  labels: {}\n";
+        let change = if enrolled { (OUT, IN) } else { (IN, OUT) };
+        self.edit("10-shop.yaml", &[change])?;
+        let there = || async {
+            let clear = self.crosses_in_clear(capture, "shop/client-b").await;
+            clear.is_ok_and(|clear| clear != enrolled)
+        };
+        if self.until(Duration::from_secs(10), there).await {
+            Ok(())
+        } else {
+            let word = if enrolled { "in" } else { "out of" };
+            Err(Failure(format!("the namespace is not {word} the mesh within 10 s")))
+        }
+    }
+
+    /// What a process answers on its admin socket, as JSON.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn admin(&self, process: &str, path: &str) -> Result<serde_json::Value, Failure> {
+        let text = crate::observe::admin(&self.world.run_directory().socket(process), path).await?;
+        serde_json::from_str(&text).map_err(|error| Failure(format!("{path} of {process} is no JSON: {error}")))
+    }
+
     /// A file of the directory that the mesh reads.
     pub fn file(&self, name: &str) -> PathBuf {
         self.world.settings().config.join(name)
     }
 
-    /// Replaces a text in a file of the directory, as an editor that saves.
+    /// Replaces texts in a file of the directory, as an editor that saves once.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or the text is not in it.
-    pub fn edit(&self, name: &str, from: &str, to: &str) -> Result<(), Failure> {
+    /// When the file cannot be read or written, or a text is not in it.
+    pub fn edit(&self, name: &str, changes: &[(&str, &str)]) -> Result<(), Failure> {
         let path = self.file(name);
-        let text = read(&path)?;
-        if !text.contains(from) {
-            return Err(Failure(format!("{} does not hold {from:?}", path.display())));
+        let mut text = read(&path)?;
+        for (from, to) in changes {
+            if !text.contains(from) {
+                return Err(Failure(format!("{} does not hold {from:?}", path.display())));
+            }
+            text = text.replace(from, to);
         }
-        write(&path, &text.replace(from, to))
+        write(&path, &text)
     }
 
     /// Writes a file of the directory.
@@ -90,8 +212,8 @@ impl Bench {
     }
 
     /// The log of a process, from now on.
-    pub fn log(&self, process: &str) -> AccessLog {
-        AccessLog::from_end(self.world.run_directory().log(process))
+    pub fn log(&self, process: &str) -> Log {
+        Log::from_end(self.world.run_directory().log(process))
     }
 
     /// Waits for a condition at most this long; answers whether it came true.
@@ -144,9 +266,18 @@ impl From<Finished> for Answer {
         Self {
             code: finished.code.unwrap_or(-1),
             status: status.trim().parse().unwrap_or(0),
-            text: if text.is_empty() { finished.stderr } else { text.to_owned() },
+            text: if text.is_empty() {
+                finished.stderr
+            } else {
+                text.to_owned()
+            },
         }
     }
+}
+
+fn own_program() -> Result<String, Failure> {
+    let own = std::env::current_exe().map_err(|error| Failure(format!("this program cannot be found: {error}")))?;
+    Ok(own.display().to_string())
 }
 
 /// Writes a file as editors do that do not keep half-written ones: another file, renamed.

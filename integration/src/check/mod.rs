@@ -1,5 +1,15 @@
 //! `weft-demo --check`: every promise of the mesh, asserted on real programs without a person.
 
+mod bad_input;
+mod enablement;
+mod identity;
+mod load;
+mod policy;
+mod rotation;
+mod routing;
+mod third_party;
+mod waypoint_down;
+mod wire;
 mod world;
 
 mod bench;

@@ -1,11 +1,15 @@
 //! Runs the points, together where they do not disturb each other, and prints the table.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use act::process::Failure;
 
-use super::{Bench, Point, Row, world};
+use super::{
+    Bench, Point, Row, bad_input, enablement, identity, load, policy, rotation, routing, third_party, waypoint_down,
+    wire, world,
+};
 use crate::{
+    observe::Capture,
     show::{Screen, Table},
     world::{RunDirectory, Settings, World},
 };
@@ -14,6 +18,10 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection(Vec<u8>);
 
+/// What the check needs beside the demo's own objects.
+const STOCK: &str = include_str!("../../check/stock.yaml");
+/// How long leaves live during the check.
+const LEAF_LIFE: Duration = Duration::from_secs(60);
 /// Every point that needs the mesh.
 const POINTS: [u8; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
@@ -50,21 +58,25 @@ pub async fn run(
     let copy = run.join("config");
     copy_yaml(&settings.config, &copy)?;
     settings.config = copy;
+    settings.leaf_life = LEAF_LIFE;
     let started = tokio::time::Instant::now();
-    let world = World::start(run, settings, &|step| screen.progress(step)).await?;
-    let keeper = screen.clone();
-    tokio::spawn(world.clone().keep(move |trouble| keeper.progress(trouble)));
+    let mesh = settings.mesh;
+    screen.progress("two nodes and the link between them");
+    let world = World::lay(run, settings).await?;
     let bench = Bench {
         world,
         envoy: envoy.to_owned(),
-        screen: screen.clone(),
+        screen: *screen,
     };
-    let mut rows = Vec::new();
-    if selection.has(0) {
-        let mut point = Point::new(0);
-        world::check(&bench, &mut point).await;
-        rows.extend(point.rows());
+    if mesh {
+        bench.write("60-stock.yaml", STOCK)?;
     }
+    // Before anything runs, so that every stream is seen from its beginning.
+    let capture = Capture::start(&bench.world, "link.pcap", &[]).await?;
+    bench.world.start(&|step| screen.progress(step)).await?;
+    let keeper = *screen;
+    tokio::spawn(bench.world.clone().keep(move |trouble| keeper.progress(trouble)));
+    let mut rows = points(&bench, capture, selection).await;
     rows.sort_by_key(|row| row.point);
     screen.print(&table(&rows).render(screen.width()));
     let failed = rows.iter().filter(|row| !row.pass).count();
@@ -75,6 +87,104 @@ pub async fn run(
         rows.len() - failed
     ));
     Ok(u8::from(failed > 0 || rows.is_empty()))
+}
+
+/// Those that change who is in the mesh, load the machine or kill what others need run after the others.
+async fn points(bench: &Bench, capture: Capture, selection: &Selection) -> Vec<Row> {
+    let mut first = Point::new(1);
+    if selection.has(1) {
+        bench.tell("point 1: what crosses the link");
+        wire::check(bench, &capture, &mut first).await;
+    }
+    let (mut rows, rotating) = tokio::join!(in_turn(bench, selection), rotating(bench, selection));
+    rows.extend(rotating);
+    if selection.has(1) || selection.has(5) {
+        drop(capture);
+        let mut point = Point::new(5);
+        match Capture::start(&bench.world, "release.pcap", &[]).await {
+            Ok(capture) if selection.has(5) => {
+                bench.tell("point 5: leaving and entering the mesh under load");
+                enablement::check(bench, &capture, &mut point, &mut first).await;
+            }
+            Ok(capture) => {
+                first.step("the namespace leaves the mesh", bench.enrol(&capture, false).await);
+                wire::check_released(bench, &capture, &mut first).await;
+                first.step("the namespace is in the mesh again", bench.enrol(&capture, true).await);
+            }
+            Err(failure) => {
+                point.step::<()>("the link is captured", Err(failure));
+            }
+        }
+        rows.extend(point.rows());
+    } else {
+        drop(capture);
+    }
+    rows.extend(first.rows());
+    if selection.has(9) {
+        bench.tell("point 9: five hundred connections");
+        let mut point = Point::new(9);
+        load::check(bench, &mut point).await;
+        rows.extend(point.rows());
+    }
+    let mut point = Point::new(0);
+    if selection.has(0) {
+        world::check(bench, &mut point).await;
+    } else {
+        let ended: Vec<_> = bench.world.ended().await.iter().map(ToString::to_string).collect();
+        point.assert(
+            "nothing ended that nobody ended",
+            "",
+            ended.join("; "),
+            ended.is_empty(),
+        );
+    }
+    rows.extend(point.rows());
+    rows
+}
+
+async fn in_turn(bench: &Bench, selection: &Selection) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for number in [2, 3, 4, 8, 10, 7].into_iter().filter(|number| selection.has(*number)) {
+        let mut point = Point::new(number);
+        match number {
+            2 => {
+                bench.tell("point 2: who calls");
+                identity::check(bench, &mut point).await;
+            }
+            3 => {
+                bench.tell("point 3: a route, and its change under load");
+                routing::check(bench, &mut point).await;
+            }
+            4 => {
+                bench.tell("point 4: policies");
+                policy::check(bench, &mut point).await;
+            }
+            8 => {
+                bench.tell("point 8: bad input");
+                bad_input::check(bench, &mut point).await;
+            }
+            10 => {
+                bench.tell("point 10: third parties");
+                third_party::check(bench, &mut point).await;
+            }
+            _ => {
+                bench.tell("point 7: around a waypoint");
+                waypoint_down::check(bench, &mut point).await;
+            }
+        }
+        rows.extend(point.rows());
+    }
+    rows
+}
+
+async fn rotating(bench: &Bench, selection: &Selection) -> Vec<Row> {
+    if !selection.has(6) {
+        return Vec::new();
+    }
+    bench.tell("point 6: three minutes of load while leaves that live 60 s rotate");
+    let mut point = Point::new(6);
+    rotation::check(bench, &mut point).await;
+    point.rows()
 }
 
 fn table(rows: &[Row]) -> Table {

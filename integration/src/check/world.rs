@@ -17,12 +17,37 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
         return;
     };
     for (law, pod, url, wanted) in [
-        ("a pod reaches a Service on the other node", "shop/client-a", &*url, "catalog"),
-        ("a pod reaches a Service on its own node", "shop/client-a", "http://web-v2/", "web v2"),
-        ("a pod reaches a pod on its own node", "shop/client-a", "http://10.77.1.21:8080/", "web v2"),
-        ("a pod reaches itself by its Service", "shop/catalog", "http://catalog/", "catalog"),
+        (
+            "a pod reaches a Service on the other node",
+            "shop/client-a",
+            &*url,
+            "catalog",
+        ),
+        (
+            "a pod reaches a Service on its own node",
+            "shop/client-a",
+            "http://web-v2/",
+            "web v2",
+        ),
+        (
+            "a pod reaches a pod on its own node",
+            "shop/client-a",
+            "http://10.77.1.21:8080/",
+            "web v2",
+        ),
+        (
+            "a pod reaches itself by its Service",
+            "shop/catalog",
+            "http://catalog/",
+            "catalog",
+        ),
         ("a node reaches a Service", "node-1", "http://10.78.0.2/", "catalog"),
-        ("a pod of another namespace knows the long name", "plain/outsider", "http://catalog.shop.svc.cluster.local/", "catalog"),
+        (
+            "a pod of another namespace knows the long name",
+            "plain/outsider",
+            "http://catalog.shop.svc.cluster.local/",
+            "catalog",
+        ),
     ] {
         if let Some(answer) = point.step(law, bench.curl(pod, &["--max-time", "3", url]).await) {
             point.holds(law, wanted, &answer.text);
@@ -38,8 +63,19 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
             point.assert(law, "no answer", answer.phrase(), answer.refused());
         }
     }
-    let saw = || async { capture.seen().markers.get(MARKER).is_some_and(|ports| ports.contains(&8080)) };
+    let saw = || async {
+        capture
+            .seen()
+            .markers
+            .get(MARKER)
+            .is_some_and(|ports| ports.contains_key(&8080))
+    };
     let saw = bench.until(std::time::Duration::from_secs(5), saw).await;
     let seen = format!("{:?}", capture.seen().ports.keys());
-    point.assert("the capture sees the marker in plaintext", "marker on port 8080", seen, saw);
+    point.assert(
+        "the capture sees the marker in plaintext",
+        "marker on port 8080",
+        seen,
+        saw,
+    );
 }

@@ -101,7 +101,10 @@ async fn client(
     use std::sync::atomic::Ordering;
     let tell = |change: &dyn Fn(&mut Tick)| change(&mut tick.lock().unwrap_or_else(PoisonError::into_inner));
     let mut kept = None;
-    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+    while left
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+        .is_ok()
+    {
         if kept.as_ref().is_some_and(|sender: &SendRequest<_>| sender.is_closed()) {
             tell(&|tick| tick.closed += 1);
             kept = None;
@@ -113,7 +116,9 @@ async fn client(
         };
         let answer = match sender {
             Ok(sender) if options.mode == Mode::Download => download(sender, &target, &options, &tick).await,
-            Ok(sender) => within(options.patience, "answer", exchange(sender, &target)).await.map(Some),
+            Ok(sender) => within(options.patience, "answer", exchange(sender, &target))
+                .await
+                .map(Some),
             Err(why) => Err(why),
         };
         match answer {
@@ -131,7 +136,10 @@ async fn client(
 }
 
 /// One request on a connection; answers the body's first two words, and the connection.
-async fn exchange(mut sender: SendRequest<Empty<Bytes>>, target: &Target) -> Result<(String, SendRequest<Empty<Bytes>>), String> {
+async fn exchange(
+    mut sender: SendRequest<Empty<Bytes>>,
+    target: &Target,
+) -> Result<(String, SendRequest<Empty<Bytes>>), String> {
     let response = ask(&mut sender, target).await?;
     let body = response
         .into_body()
@@ -178,11 +186,19 @@ async fn ask(sender: &mut SendRequest<Empty<Bytes>>, target: &Target) -> Result<
         return Ok(response);
     }
     let status = response.status();
-    let reason = response.headers().get("weft-reason").and_then(|it| it.to_str().ok()).unwrap_or("");
+    let reason = response
+        .headers()
+        .get("weft-reason")
+        .and_then(|it| it.to_str().ok())
+        .unwrap_or("");
     Err(format!("status {} {reason}", status.as_u16()).trim().to_owned())
 }
 
-async fn within<T>(patience: Duration, what: &str, future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+async fn within<T>(
+    patience: Duration,
+    what: &str,
+    future: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
     timeout(patience, future)
         .await
         .unwrap_or_else(|_| Err(format!("no {what} within {}", humantime::format_duration(patience))))
@@ -222,7 +238,9 @@ impl Target {
             .await
             .map_err(|error| format!("not connected: {error}"))?;
         let _ = stream.set_nodelay(true);
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
         tokio::spawn(connection);
         Ok(sender)
     }

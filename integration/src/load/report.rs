@@ -6,7 +6,7 @@ use act::process::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    observe::AccessLog,
+    observe::Log,
     world::{Process, World},
 };
 
@@ -38,7 +38,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Load {
     process: Process,
-    log: AccessLog,
+    log: Log,
     report: Report,
 }
 
@@ -80,7 +80,9 @@ impl Report {
     /// How often an answer began with this.
     pub fn answers(&self, words: &str) -> u64 {
         let all = self.ticks.iter().flat_map(|tick| &tick.answers);
-        all.filter(|(answer, _)| answer.starts_with(words)).map(|(_, count)| count).sum()
+        all.filter(|(answer, _)| answer.starts_with(words))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Why requests failed, most frequent first; empty when none did.
@@ -91,7 +93,11 @@ impl Report {
         }
         let mut reasons: Vec<_> = reasons.into_iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let told: Vec<_> = reasons.iter().take(3).map(|(why, count)| format!("{count}× {why}")).collect();
+        let told: Vec<_> = reasons
+            .iter()
+            .take(3)
+            .map(|(why, count)| format!("{count}× {why}"))
+            .collect();
         told.join("; ")
     }
 
@@ -131,7 +137,7 @@ impl Load {
         let exe = std::env::current_exe().map_err(|error| Failure(format!("this program cannot be found: {error}")))?;
         let exe = exe.display().to_string();
         let words = [&[&*exe, "load"], words].concat();
-        let log = AccessLog::from_end(world.run_directory().log(name));
+        let log = Log::from_end(world.run_directory().log(name));
         Ok(Self {
             process: world.spawn_in(pod, name, &words).await?,
             log,
@@ -179,14 +185,23 @@ mod tests {
 
     #[test]
     fn a_report_sums_its_ticks_and_tells_the_most_frequent_reason_first() {
-        let mut first = Tick { at: 100, closed: 1, ..Tick::default() };
+        let mut first = Tick {
+            at: 100,
+            closed: 1,
+            ..Tick::default()
+        };
         first.answered("web v1", false);
         first.answered("web v2", true);
         first.failed("rare");
-        let mut second = Tick { at: 200, ..Tick::default() };
+        let mut second = Tick {
+            at: 200,
+            ..Tick::default()
+        };
         second.failed("often");
         second.failed("often");
-        let report = Report { ticks: vec![first, second] };
+        let report = Report {
+            ticks: vec![first, second],
+        };
         assert_eq!((report.answered(), report.failed(), report.answers("web")), (2, 3, 2));
         assert_eq!(report.reasons(), "2× often; 1× rare");
         assert_eq!((report.since(100).failed(), report.until(100).failed()), (2, 1));

@@ -48,7 +48,11 @@ impl Capture {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| failed(&error))?;
-        let (stdout, stderr) = child.stdout.take().zip(child.stderr.take()).ok_or_else(|| failed(&"it has no output"))?;
+        let (stdout, stderr) = child
+            .stdout
+            .take()
+            .zip(child.stderr.take())
+            .ok_or_else(|| failed(&"it has no output"))?;
         let kept = File::create(world.run_directory().join(name)).map_err(|error| failed(&error))?;
         let reader = Arc::new(Mutex::new(Reader::new(markers)));
         tokio::spawn(read(stdout, kept, reader.clone()));
@@ -69,9 +73,32 @@ impl Capture {
         })
     }
 
+    /// Looks for one more marker from now on.
+    pub fn look_for(&self, marker: &str) {
+        self.reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .look_for(marker);
+    }
+
+    /// Whether a marker crossed the link, waited for at most half a second.
+    pub async fn saw(&self, marker: &str) -> bool {
+        for _ in 0..25 {
+            if self.seen().markers.contains_key(marker) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
     /// What crossed the link until now.
     pub fn seen(&self) -> Seen {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).seen().clone()
+        self.reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .seen()
+            .clone()
     }
 }
 
@@ -82,7 +109,9 @@ fn program() -> Vec<String> {
     let words: &[&str] = if groups.trim() == "deny" {
         &["python3", "-u", "-c", PYTHON]
     } else {
-        &["tcpdump", "-i", "wire", "-s", "0", "-U", "-n", "-Z", "root", "-B", "16384", "-w", "-"]
+        &[
+            "tcpdump", "-i", "wire", "-s", "0", "-U", "-n", "-Z", "root", "-B", "16384", "-w", "-",
+        ]
     };
     words.iter().map(ToString::to_string).collect()
 }

@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn counters_are_read_with_labels_and_escapes() {
-        let page = "# HELP x y\n# TYPE x counter\nx_total{a=\"1\",b=\"q\\\"\\\\ n\\n\"} 42\nplain 1.5 1700\nbroken{a=\"1 2\n";
+        let page =
+            "# HELP x y\n# TYPE x counter\nx_total{a=\"1\",b=\"q\\\"\\\\ n\\n\"} 42\nplain 1.5 1700\nbroken{a=\"1 2\n";
         let read = samples(page);
         assert_eq!(read.len(), 2);
         assert_eq!((read[0].label("a"), read[0].label("b")), ("1", "q\"\\ n\n"));

@@ -1,12 +1,12 @@
 //! Reads what the running mesh tells of itself: admin endpoints, metrics, access logs, and what crossed the link.
 
-mod access;
 mod admin;
 mod capture;
+mod log;
 mod metrics;
 pub mod pcap;
 
-pub use access::{Access, AccessLog};
 pub use admin::admin;
 pub use capture::Capture;
+pub use log::{Event, Log};
 pub use metrics::{Sample, samples};

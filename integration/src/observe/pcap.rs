@@ -17,8 +17,8 @@ pub struct Seen {
     pub ports: BTreeMap<u16, PortSeen>,
     /// Protocols other than TCP, by IP protocol number (17 is UDP, 58 ICMPv6).
     pub others: BTreeSet<u8>,
-    /// Markers that occurred, with the ports they occurred on.
-    pub markers: BTreeMap<String, BTreeSet<u16>>,
+    /// Markers that occurred: on which port, in how many packets.
+    pub markers: BTreeMap<String, BTreeMap<u16, u64>>,
     /// Why the capture itself cannot be read on, if so.
     pub broken: Option<String>,
 }
@@ -95,6 +95,11 @@ impl Reader {
         }
     }
 
+    /// Looks for one more marker from now on.
+    pub fn look_for(&mut self, marker: &str) {
+        self.markers.push(marker.to_owned());
+    }
+
     /// What was seen so far.
     pub fn seen(&self) -> &Seen {
         &self.seen
@@ -127,7 +132,10 @@ impl Reader {
         if !self.header_seen {
             let Some(header) = bytes.get(..24) else { return Ok(0) };
             // Little-endian with micro- or nanoseconds, link type Ethernet: what tcpdump writes here.
-            if !matches!(header.get(..4), Some([0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1])) {
+            if !matches!(
+                header.get(..4),
+                Some([0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1])
+            ) {
                 return Err("it does not begin as a pcap file does".into());
             }
             if little_endian(header, 20) != Some(1) {
@@ -143,7 +151,9 @@ impl Reader {
         if captured > LONGEST || captured > length {
             return Err(format!("it has a packet of {captured} bytes out of {length}"));
         }
-        let Some(packet) = bytes.get(16..16 + captured) else { return Ok(0) };
+        let Some(packet) = bytes.get(16..16 + captured) else {
+            return Ok(0);
+        };
         self.packet(packet);
         Ok(16 + captured)
     }
@@ -167,7 +177,9 @@ impl Reader {
         // The side that is asked first is the server; without a beginning, the lower port is.
         let server_port = match self.streams.get(&key).or_else(|| self.streams.get(&reverse)) {
             Some(stream) if !segment.syn => stream.server_port,
-            Some(stream) if self.streams.contains_key(&reverse) && !self.streams.contains_key(&key) => stream.server_port,
+            Some(stream) if self.streams.contains_key(&reverse) && !self.streams.contains_key(&key) => {
+                stream.server_port
+            }
             _ if segment.syn => segment.to.1,
             _ => segment.from.1.min(segment.to.1),
         };
@@ -198,7 +210,13 @@ impl Reader {
         let mut text = std::mem::take(&mut stream.tail);
         text.extend_from_slice(fresh);
         self.look_for_markers(&text, server_port);
-        let longest = self.markers.iter().map(String::len).max().unwrap_or(0).saturating_sub(1);
+        let longest = self
+            .markers
+            .iter()
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+            .saturating_sub(1);
         text.drain(..text.len().saturating_sub(longest));
         stream.tail = text;
         if !segment.end && self.streams.len() < MOST_STREAMS {
@@ -208,9 +226,17 @@ impl Reader {
 
     fn look_for_markers(&mut self, bytes: &[u8], port: u16) {
         for marker in &self.markers {
-            let found = bytes.windows(marker.len().max(1)).any(|window| window == marker.as_bytes());
+            let found = bytes
+                .windows(marker.len().max(1))
+                .any(|window| window == marker.as_bytes());
             if found {
-                self.seen.markers.entry(marker.clone()).or_default().insert(port);
+                *self
+                    .seen
+                    .markers
+                    .entry(marker.clone())
+                    .or_default()
+                    .entry(port)
+                    .or_default() += 1;
             }
         }
     }
@@ -284,7 +310,11 @@ fn ip(packet: &[u8]) -> Ip<'_> {
                 let header = usize::from(packet.first()? & 15) * 4;
                 // Longer than it says only by Ethernet's padding; says 0 when segmented by the card.
                 let total = usize::from(big_endian(packet, 2)?);
-                let end = if total == 0 { packet.len() } else { total.min(packet.len()) };
+                let end = if total == 0 {
+                    packet.len()
+                } else {
+                    total.min(packet.len())
+                };
                 (*packet.get(9)?, address4(12)?, address4(16)?, packet.get(header..end)?)
             }
             0x86dd => (*packet.get(6)?, address6(8)?, address6(24)?, packet.get(40..)?),

@@ -57,7 +57,11 @@ fn whole_records_are_tls_across_any_cut() {
             ],
         );
         let port = &seen.ports[&15008];
-        assert_eq!((port.connections, port.not_tls, port.unjudged), (1, 0, 0), "cut at {cut}");
+        assert_eq!(
+            (port.connections, port.not_tls, port.unjudged),
+            (1, 0, 0),
+            "cut at {cut}"
+        );
         assert_eq!(seen.ports.len(), 1);
     }
 }
@@ -91,8 +95,11 @@ fn a_repeated_segment_is_judged_once_and_a_gap_not_at_all() {
 #[test]
 fn a_marker_is_found_within_and_across_packets() {
     let begin = packet(40000, 80, 100, SYN, b"");
-    let whole = read(&["secret"], &[begin.clone(), packet(40000, 80, 101, ACK, b"a secret here")]);
-    assert!(whole.markers["secret"].contains(&80));
+    let whole = read(
+        &["secret"],
+        &[begin.clone(), packet(40000, 80, 101, ACK, b"a secret here")],
+    );
+    assert!(whole.markers["secret"].contains_key(&80));
     let across = read(
         &["secret"],
         &[
@@ -101,8 +108,12 @@ fn a_marker_is_found_within_and_across_packets() {
             packet(40000, 80, 106, ACK, b"ret here"),
         ],
     );
-    assert!(across.markers["secret"].contains(&80));
-    assert!(read(&["secret"], &[packet(40000, 80, 101, ACK, b"sec ret")]).markers.is_empty());
+    assert!(across.markers["secret"].contains_key(&80));
+    assert!(
+        read(&["secret"], &[packet(40000, 80, 101, ACK, b"sec ret")])
+            .markers
+            .is_empty()
+    );
 }
 
 #[test]

@@ -68,7 +68,9 @@ impl Screen {
     }
 
     fn size(&self) -> Option<(usize, usize)> {
-        let size = tcgetwinsize(stdout()).ok().filter(|size| self.terminal && size.ws_col > 20)?;
+        let size = tcgetwinsize(stdout())
+            .ok()
+            .filter(|size| self.terminal && size.ws_col > 20)?;
         Some((size.ws_col.into(), size.ws_row.into()))
     }
 }

@@ -59,8 +59,18 @@ impl Table {
                 cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
             })
             .collect();
-        while widths.iter().map(|width| width + GAP).sum::<usize>().saturating_sub(GAP) > width {
-            let Some(widest) = widths.iter_mut().max_by_key(|width| **width).filter(|width| **width > LEAST) else {
+        while widths
+            .iter()
+            .map(|width| width + GAP)
+            .sum::<usize>()
+            .saturating_sub(GAP)
+            > width
+        {
+            let Some(widest) = widths
+                .iter_mut()
+                .max_by_key(|width| **width)
+                .filter(|width| **width > LEAST)
+            else {
                 break;
             };
             *widest -= 1;
@@ -92,7 +102,10 @@ mod tests {
         let mut table = Table::new(&["who", "n"]);
         table.row(["shop/client-a", "1"]);
         table.row(["b", "22"]);
-        assert_eq!(table.render(80), "who            n\nshop/client-a  1\nb              22\n");
+        assert_eq!(
+            table.render(80),
+            "who            n\nshop/client-a  1\nb              22\n"
+        );
     }
 
     #[test]

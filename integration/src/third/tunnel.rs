@@ -127,7 +127,8 @@ fn config(options: &TunnelOptions) -> Result<ClientConfig, Failure> {
         let path = options.identity.join(name);
         fs::read(&path).map_err(|error| Failure(format!("{} cannot be read: {error}", path.display())))
     };
-    let unfit = |error: &dyn std::fmt::Display| Failure(format!("{} holds no identity: {error}", options.identity.display()));
+    let unfit =
+        |error: &dyn std::fmt::Display| Failure(format!("{} holds no identity: {error}", options.identity.display()));
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read("tls.crt")?).collect();
     let key = PrivateKeyDer::from_pem_slice(&read("tls.key")?).map_err(|error| unfit(&error))?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))

@@ -143,7 +143,9 @@ impl World {
             match part {
                 // The agent waits for its ztunnel, which is started after it or before it.
                 Some(Part::Cni | Part::Ztunnel) => self.run.socket(&name).exists(),
-                _ => crate::observe::admin(&self.run.socket(&name), "/healthz/ready").await.is_ok(),
+                _ => crate::observe::admin(&self.run.socket(&name), "/healthz/ready")
+                    .await
+                    .is_ok(),
             }
         })
         .await
@@ -158,8 +160,10 @@ impl World {
         let ports = pod.spec.containers.iter().flat_map(|it| &it.ports);
         for port in ports {
             let port = port.container_port;
-            self.wait_for(&format!("{} listening on {port}", pod.key()), || self.listens_at(pod, port))
-                .await?;
+            self.wait_for(&format!("{} listening on {port}", pod.key()), || {
+                self.listens_at(pod, port)
+            })
+            .await?;
         }
         Ok(())
     }
@@ -184,4 +188,3 @@ fn same_body(objects: &Objects, attached: &Attached) -> bool {
         was == *now
     })
 }
-

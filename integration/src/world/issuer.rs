@@ -94,7 +94,9 @@ impl Issuer {
 
 impl std::fmt::Debug for Issuer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Issuer").field("name", &self.name).finish_non_exhaustive()
+        out.debug_struct("Issuer")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,8 +17,8 @@ use super::{
 
 /// Where the CA listens.
 pub(super) const CA_PORT: u16 = 15012;
-/// Names the CA's certificate bears.
-const CA_NAME: &str = "ca.weft-system.svc";
+/// The name the CA's certificate bears.
+pub const CA_NAME: &str = "ca.weft-system.svc";
 
 /// The parts of the mesh that the world starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,8 +75,8 @@ pub(super) fn launch(pod: &Pod, objects: &Objects, run: &RunDirectory, settings:
     words.extend(match part {
         Part::Ca => ca_flags(run, settings),
         Part::Cni => node_flags(pod, run),
-        Part::Ztunnel => [node_flags(pod, run), authority_flags(pod, objects, run)?].concat(),
-        Part::Waypoint => [waypoint_flags(pod), authority_flags(pod, objects, run)?].concat(),
+        Part::Ztunnel => [node_flags(pod, run), authority_flags(pod, objects, run, settings)?].concat(),
+        Part::Waypoint => [waypoint_flags(pod), authority_flags(pod, objects, run, settings)?].concat(),
     });
     let name = pod.short_name();
     Ok(Launch {
@@ -170,8 +170,14 @@ fn waypoint_flags(pod: &Pod) -> Vec<String> {
     ]
 }
 
-fn authority_flags(pod: &Pod, objects: &Objects, run: &RunDirectory) -> Result<Vec<String>, Failure> {
+fn authority_flags(
+    pod: &Pod,
+    objects: &Objects,
+    run: &RunDirectory,
+    settings: &Settings,
+) -> Result<Vec<String>, Failure> {
     Ok(vec![
+        flag("leaf-life", humantime::format_duration(settings.leaf_life)),
         flag("ca", authority(objects)?),
         flag("ca-root", path(&run.join("ca/root.pem"))),
         flag("ca-name", CA_NAME),

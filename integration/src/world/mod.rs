@@ -15,6 +15,7 @@ mod state;
 
 pub use command::{Finished, first_line, run};
 pub use issuer::Issuer;
+pub use mesh::CA_NAME;
 pub use network::{NODES, Node};
 pub use processes::{Launch, Process};
 pub use run::RunDirectory;

@@ -36,7 +36,14 @@ pub const NODES: [Node; 2] = [
 ];
 
 /// Every address of the world lies in one of these.
-const RANGES: [&str; 6] = ["10.76.0.0/16", "10.77.0.0/16", SERVICES, "fd76::/32", "fd77::/32", SERVICES_V6];
+const RANGES: [&str; 6] = [
+    "10.76.0.0/16",
+    "10.77.0.0/16",
+    SERVICES,
+    "fd76::/32",
+    "fd77::/32",
+    SERVICES_V6,
+];
 /// Cluster addresses of Services.
 pub(super) const SERVICES: &str = "10.78.0.0/16";
 /// As [`SERVICES`].
@@ -106,7 +113,10 @@ async fn lay_node(Node { name, index }: Node) -> Result<(), Failure> {
     ip(&format!("-n {name} addr add 10.77.{index}.1/32 dev pods")).await?;
     ip(&format!("-n {name} addr add fd77:0:0:{index}::1/128 dev pods nodad")).await?;
     ip(&format!("-n {name} link set pods up")).await?;
-    ip(&format!("-n {name} route add 10.77.{index}.0/24 dev pods src 10.77.{index}.1")).await?;
+    ip(&format!(
+        "-n {name} route add 10.77.{index}.0/24 dev pods src 10.77.{index}.1"
+    ))
+    .await?;
     ip(&format!("-n {name} route add fd77:0:0:{index}::/64 dev pods")).await?;
     // What the node itself sends to a Service needs a route before it is translated, as a default route would be.
     ip(&format!("-n {name} route add {SERVICES} dev pods src 10.77.{index}.1")).await?;
@@ -124,7 +134,14 @@ async fn bridge_packets_stay_bridged(name: &str) -> Result<(), Failure> {
         let key = format!("net.bridge.bridge-nf-call-{family}");
         if Path::new("/proc/sys").join(key.replace('.', "/")).exists() {
             let setting = format!("{key}=0");
-            run(&["nsenter", &format!("--net=/run/netns/{name}"), "sysctl", "-qw", &setting]).await?;
+            run(&[
+                "nsenter",
+                &format!("--net=/run/netns/{name}"),
+                "sysctl",
+                "-qw",
+                &setting,
+            ])
+            .await?;
         }
     }
     Ok(())
@@ -147,10 +164,16 @@ pub(super) async fn attach(pod: &Pod, node: Node, port: u32) -> Result<(), Failu
     let (inside, outside, at) = (namespace(pod), format!("pod{port}"), node.name);
     ip(&format!("netns add {inside}")).await?;
     ip(&format!("-n {inside} link set lo up")).await?;
-    ip(&format!("-n {at} link add {outside} type veth peer name eth0 netns {inside}")).await?;
+    ip(&format!(
+        "-n {at} link add {outside} type veth peer name eth0 netns {inside}"
+    ))
+    .await?;
     ip(&format!("-n {at} link set {outside} master pods up")).await?;
     let enter = format!("--net=/run/netns/{at}");
-    run(&["nsenter", &enter, "bridge", "link", "set", "dev", &outside, "isolated", "on"]).await?;
+    run(&[
+        "nsenter", &enter, "bridge", "link", "set", "dev", &outside, "isolated", "on",
+    ])
+    .await?;
     for address in &pod.addresses {
         let (length, nodad) = if address.is_ipv4() { (32, "") } else { (128, " nodad") };
         ip(&format!("-n {inside} addr add {address}/{length} dev eth0{nodad}")).await?;

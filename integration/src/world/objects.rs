@@ -44,6 +44,8 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// Whether it shares its node's network.
     pub host_network: bool,
+    /// Whether it is annotated as serving HBONE itself.
+    pub native: bool,
     /// Whether Services send traffic to it: unless `status.conditions` says it is not Ready.
     pub ready: bool,
     /// What runs in it.
@@ -180,14 +182,17 @@ impl Objects {
                 let pod = Pod::from(serde_yaml::from_value::<PodObject>(value)?);
                 self.pods.insert(pod.key(), pod);
             }
-            "Service" => self.services.push(serde_yaml::from_value::<ServiceObject>(value)?.into()),
+            "Service" => self
+                .services
+                .push(serde_yaml::from_value::<ServiceObject>(value)?.into()),
             "ConfigMap" => {
                 let map: ConfigMapObject = serde_yaml::from_value(value)?;
                 self.config_maps.insert(map.metadata.key(), map.data);
             }
             "Namespace" => {
                 let namespace: NamespaceObject = serde_yaml::from_value(value)?;
-                self.namespaces.insert(namespace.metadata.name, namespace.metadata.labels);
+                self.namespaces
+                    .insert(namespace.metadata.name, namespace.metadata.labels);
             }
             _ => {}
         }
@@ -230,7 +235,7 @@ impl Pod {
     }
 
     fn serves_hbone(&self) -> bool {
-        self.gateway().is_some()
+        self.gateway().is_some() || self.native
     }
 }
 
@@ -260,6 +265,7 @@ struct Metadata {
     namespace: String,
     uid: Option<String>,
     labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -349,8 +355,15 @@ impl From<PodObject> for Pod {
                 name => name.into(),
             },
             labels: metadata.labels,
+            native: metadata
+                .annotations
+                .get("weft.dev/tunnel")
+                .is_some_and(|it| it == "hbone"),
             host_network: spec.host_network,
-            ready: !status.conditions.iter().any(|it| it.kind == "Ready" && it.status != "True"),
+            ready: !status
+                .conditions
+                .iter()
+                .any(|it| it.kind == "Ready" && it.status != "True"),
             spec,
         }
     }

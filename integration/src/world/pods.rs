@@ -36,7 +36,10 @@ pub(super) fn furnish(pod: &Pod, objects: &Objects, run: &RunDirectory) -> Resul
         let Some(named) = &volume.config_map else { continue };
         let key = format!("{}/{}", pod.namespace, named.name);
         let files = objects.config_maps.get(&key).ok_or_else(|| {
-            Failure(format!("Pod {} mounts ConfigMap {key}, which does not exist", pod.key()))
+            Failure(format!(
+                "Pod {} mounts ConfigMap {key}, which does not exist",
+                pod.key()
+            ))
         })?;
         for (name, text) in files {
             fs::write(directory.join(name), text).map_err(failed)?;
@@ -53,7 +56,21 @@ pub(super) fn enter(pod: &Pod, container: Option<&Container>, run: &RunDirectory
         format!("--net=/run/netns/{}", namespace(pod)),
         "--".into(),
     ];
-    words.extend(["unshare", "--uts", "--mount", "--propagation", "slave", "--", "sh", "-c", BIND, "sh"].map(Into::into));
+    words.extend(
+        [
+            "unshare",
+            "--uts",
+            "--mount",
+            "--propagation",
+            "slave",
+            "--",
+            "sh",
+            "-c",
+            BIND,
+            "sh",
+        ]
+        .map(Into::into),
+    );
     let directory = container.and_then(|it| it.working_dir.clone());
     words.extend([pod.name.clone(), directory.unwrap_or_else(|| "/".into())]);
     words.extend([home.join("hosts").display().to_string(), "/etc/hosts".into()]);

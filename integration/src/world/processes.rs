@@ -35,10 +35,7 @@ impl Launch {
     /// When the program or its log cannot be opened.
     pub fn start(self) -> Result<Process, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure(format!("{} cannot be started: {error}", self.name));
-        let (program, args) = self
-            .words
-            .split_first()
-            .ok_or_else(|| failed(&"it has no command"))?;
+        let (program, args) = self.words.split_first().ok_or_else(|| failed(&"it has no command"))?;
         let log = fs::OpenOptions::new()
             .append(true)
             .create(true)
@@ -82,7 +79,11 @@ impl Process {
     /// One sentence for a process that should be running and is not, with its last words.
     pub fn obituary(&self, status: ExitStatus) -> Failure {
         let said = fs::read_to_string(&self.launch.log).unwrap_or_default();
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
+        let last = said
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("nothing");
         Failure(format!(
             "{} ended ({status}); its last words: {last} (all of them in {})",
             self.launch.name,

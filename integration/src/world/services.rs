@@ -96,7 +96,10 @@ fn endpoints(objects: &Objects, service: &Service, port: &ServicePort, v4: bool)
         pod.ready
             && pod.namespace == service.namespace
             && !service.selector.is_empty()
-            && service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value))
+            && service
+                .selector
+                .iter()
+                .all(|(key, value)| pod.labels.get(key) == Some(value))
     };
     objects
         .pods
@@ -129,7 +132,10 @@ fn destination(address: IpAddr, port: &ServicePort, endpoints: &[(IpAddr, u16)])
             format!("numgen random mod {} map {{ {} }}", many.len(), choices.join(", "))
         }
     };
-    Some(format!("{family} daddr {address} tcp dport {} dnat {family} to {to}", port.port))
+    Some(format!(
+        "{family} daddr {address} tcp dport {} dnat {family} to {to}",
+        port.port
+    ))
 }
 
 fn family(address: IpAddr) -> &'static str {
@@ -189,7 +195,11 @@ spec: {clusterIP: None, selector: {app: web}, ports: [{port: 80}]}
     #[test]
     fn a_service_goes_to_each_ready_pod_of_its_own_namespace_and_family() {
         let rules = rules(&objects());
-        let destinations: Vec<_> = rules.lines().filter(|line| line.contains("dport")).map(str::trim).collect();
+        let destinations: Vec<_> = rules
+            .lines()
+            .filter(|line| line.contains("dport"))
+            .map(str::trim)
+            .collect();
         assert_eq!(
             destinations,
             [

@@ -68,26 +68,32 @@ pub(super) struct Attached {
 }
 
 impl World {
-    /// Lays nodes and link, then starts what the directory says: the CA first, then node agents and proxies, then
-    /// pods. `tell` hears one line per step. To be called once per process, inside [`crate::isolate`].
+    /// Lays nodes and link; nothing runs yet. To be called once per process, inside [`crate::isolate`].
     ///
     /// # Errors
-    /// The first thing that failed; nothing then keeps running.
-    pub async fn start(run: RunDirectory, settings: Settings, tell: &(dyn Fn(&str) + Sync)) -> Result<Arc<Self>, Failure> {
-        let objects = Objects::read(&settings.config)?;
-        tell("two nodes and the link between them");
+    /// The first thing that failed.
+    pub async fn lay(run: RunDirectory, settings: Settings) -> Result<Arc<Self>, Failure> {
         private_mounts(&run).await?;
         network::lay().await?;
-        let world = Arc::new(Self {
+        let world = Self {
             api: Issuer::new("https://kubernetes.default.svc.cluster.local", &run.join("api.jwks"))?,
             machines: Issuer::new("https://machines.example", &run.join("machines.jwks"))?,
             settings,
             run,
             state: Mutex::default(),
-        });
+        };
         mesh::write_issuers(&world.run, &world.api, &world.machines)?;
-        world.adopt(Arc::new(objects), tell).await?;
-        Ok(world)
+        Ok(Arc::new(world))
+    }
+
+    /// Starts what the directory says: the CA first, then node agents and proxies, then pods. `tell` hears one
+    /// line per step.
+    ///
+    /// # Errors
+    /// The first thing that failed.
+    pub async fn start(&self, tell: &(dyn Fn(&str) + Sync)) -> Result<(), Failure> {
+        let objects = Objects::read(&self.settings.config)?;
+        self.adopt(Arc::new(objects), tell).await
     }
 
     /// Where it runs.
@@ -208,9 +214,7 @@ impl World {
         let mut state = self.state.lock().await;
         let process = process(&mut state, name)?;
         let ended = process.ended();
-        process
-            .pid()
-            .ok_or_else(|| process.obituary(ended.unwrap_or_default()))
+        process.pid().ok_or_else(|| process.obituary(ended.unwrap_or_default()))
     }
 
     /// Processes that should run and do not: one sentence each.
@@ -312,7 +316,12 @@ fn fingerprint(directory: &Path) -> String {
     let files = super::objects::yaml_files(directory).unwrap_or_default();
     let stamp = |file: &PathBuf| {
         let found = fs::metadata(file).ok()?;
-        Some(format!("{} {} {:?};", file.display(), found.len(), found.modified().ok()))
+        Some(format!(
+            "{} {} {:?};",
+            file.display(),
+            found.len(),
+            found.modified().ok()
+        ))
     };
     files.iter().filter_map(stamp).collect()
 }

@@ -39,8 +39,7 @@ pub struct Onward {
 }
 
 /// The endpoints that may serve what was asked, after `route`: the Service's own where unrouted, else the chosen
-/// backend's. An endpoint is a candidate only if the addressed Service's set, the backend's set and the endpoint's
-/// own set allow it, the last two as far as this waypoint stands before them.
+/// backend's; of them those that [`judge`] allows.
 ///
 /// # Errors
 /// The route's refusal; what a set refuses, when it refuses for every endpoint, [`Refusal::WaypointRequired`]
@@ -63,17 +62,17 @@ pub fn forward(snapshot: &Snapshot, asked: &Asked<'_>, route: &Route) -> Result<
     let mut by = None;
     let mut refused = None;
     found.retain(|candidate| {
-        let sets = counting(asked, service.as_ref().map(|(service, _)| service), candidate);
-        match judge(sets, asked, candidate.address) {
-            Ok(rule) => {
+        let refusal = match judge(asked, service.as_ref().map(|(service, _)| &**service), candidate) {
+            Verdict::Allow(rule) => {
                 by = by.take().or(rule);
-                true
+                return true;
             }
-            Err(refusal) => {
-                refused.get_or_insert(refusal);
-                false
-            }
-        }
+            Verdict::NeedsWaypoint(rule) if asked.request.is_none() => Refusal::WaypointRequired(rule),
+            // With the request known nothing is left that could decide it: fail closed.
+            Verdict::NeedsWaypoint(rule) | Verdict::Deny(rule) => Refusal::Denied(rule),
+        };
+        refused.get_or_insert(refusal);
+        false
     });
     match refused.filter(|_| found.is_empty()) {
         Some(refusal) => Err(refusal),
@@ -132,48 +131,58 @@ fn backend(
     }
 }
 
-/// The policy sets that this waypoint must judge by.
-fn counting<'a>(
-    asked: &Asked<'a>,
-    backend: Option<&'a Arc<Service>>,
-    candidate: &'a Candidate,
-) -> impl Iterator<Item = &'a PolicySet> {
-    let addressed = match asked.bound {
-        Bound::Service(service, _) => Some(service),
-        Bound::Workload(..) => None,
-    };
-    let backend = backend.filter(|backend| {
-        backend.waypoint.as_ref() == Some(asked.waypoint) && addressed.is_none_or(|it| it.key != backend.key)
-    });
-    let port = candidate.address.port();
-    let workload = candidate.workload.as_ref();
-    let workload = workload.filter(|workload| stands_before(asked.waypoint, workload, port));
-    let services = addressed.into_iter().chain(backend).map(|service| &*service.policies);
-    services.chain(workload.map(|workload| &*workload.policies))
-}
-
-/// Allowed only if every set allows; what allowed it is the first rule that was needed.
-fn judge<'a>(
-    sets: impl Iterator<Item = &'a PolicySet>,
-    asked: &Asked<'_>,
-    destination: SocketAddr,
-) -> Result<Option<Decider>, Refusal> {
+/// Whether a waypoint lets what was asked go on to one endpoint of `service` (`None`: the workload that was
+/// addressed). What counts is the endpoint's own set, as far as this waypoint stands before it (it holds the
+/// policies of its Services too); and the addressed Service's set, where the endpoint is none of its own.
+pub fn judge(asked: &Asked<'_>, service: Option<&Service>, candidate: &Candidate) -> Verdict {
     let facts = Facts {
         client: asked.client,
-        destination,
+        destination: candidate.address,
         request: asked.request,
     };
-    let mut by = None;
-    for set in sets {
-        match verdict(set, &facts) {
-            Verdict::Allow(rule) => by = by.or(rule),
-            Verdict::Deny(rule) => return Err(Refusal::Denied(rule)),
-            // With the request known nothing is left that could decide it: fail closed.
-            Verdict::NeedsWaypoint(rule) if asked.request.is_some() => return Err(Refusal::Denied(rule)),
-            Verdict::NeedsWaypoint(rule) => return Err(Refusal::WaypointRequired(rule)),
-        }
+    let own = own_set(asked, service, candidate);
+    let addressed = addressed_set(asked, service, candidate);
+    let mut answer = Verdict::Allow(None);
+    for set in own.into_iter().chain(addressed) {
+        answer = match (answer, verdict(set, &facts)) {
+            (Verdict::Allow(by), Verdict::Allow(rule)) => Verdict::Allow(by.or(rule)),
+            (_, deny @ Verdict::Deny(_)) | (deny @ Verdict::Deny(_), _) => deny,
+            (_, open @ Verdict::NeedsWaypoint(_)) | (open @ Verdict::NeedsWaypoint(_), _) => open,
+        };
     }
-    Ok(by)
+    answer
+}
+
+fn own_set<'a>(asked: &Asked<'a>, service: Option<&'a Service>, candidate: &'a Candidate) -> Option<&'a PolicySet> {
+    let bound = service.is_some_and(|service| service.waypoint.as_ref() == Some(asked.waypoint));
+    match &candidate.workload {
+        Some(workload) => {
+            let before = bound || stands_before(asked.waypoint, workload, candidate.address.port());
+            before.then_some(&*workload.policies)
+        }
+        None => service.filter(|_| bound).map(|service| &*service.policies),
+    }
+}
+
+fn addressed_set<'a>(
+    asked: &Asked<'a>,
+    service: Option<&'a Service>,
+    candidate: &'a Candidate,
+) -> Option<&'a PolicySet> {
+    let Bound::Service(addressed, port) = asked.bound else {
+        return None;
+    };
+    let (ip, target) = (candidate.address.ip(), candidate.address.port());
+    // The ports matter: an endpoint's own set holds its Service's policies on that Service's target ports alone.
+    let its_own = addressed
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.address.to_canonical() == ip && endpoint.target_port(*port) == Some(target));
+    let judged_already = match &candidate.workload {
+        Some(_) => its_own,
+        None => service.is_some_and(|service| service.key == addressed.key),
+    };
+    (!judged_already).then_some(&*addressed.policies)
 }
 
 #[cfg(test)]

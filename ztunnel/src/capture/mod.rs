@@ -1,6 +1,25 @@
-//! Capturing pods: what the node agent `weft-cni` does to their network namespaces.
+//! Capturing pods: what the node agent `weft-cni` does to their network namespaces (design 7). Comes in: the
+//! snapshot. Goes out: announcements to the ztunnel, nftables rules and policy routes in each pod.
+//!
+//! ```text
+//! capture  namespace . announce . acknowledged (listeners and leaf) . rules
+//! release  redirect rules away . withdraw . the last connection ends . table and routes away
+//! ```
 
+mod agent;
+mod namespace;
+mod pod;
 mod ports;
+mod programs;
 pub mod rules;
+mod sockets;
+mod tally;
+mod wish;
 
+pub use agent::Agent;
+pub use namespace::{NamespaceError, PodNamespace, Standing};
 pub use ports::{Guard, Ports};
+pub use programs::{ProgramError, check};
+pub use sockets::Sockets;
+pub use tally::{State, Tally};
+pub use wish::{Wish, may_release, wishes};

@@ -36,6 +36,9 @@ const COUNTED: u32 = 0x113;
 /// Connection mark of an old connection that has been counted as reset.
 const CUT: u32 = 0x114;
 
+/// Connection tracking zone of what the ztunnel sends over lo in a client's name.
+const OWN_ZONE: u16 = 1;
+
 /// Names of the counters in our table, and what each counts.
 pub const COUNTERS: [(&str, &str); 6] = [
     ("old_inbound", "inbound TCP connections older than the rules"),
@@ -128,10 +131,20 @@ fn script(rules: &Rules, stage: Stage) -> String {
 }
 
 /// Marks: ours are trusted only where they were set in this pod, and follow a connection both ways.
+///
+/// Zone: what the ztunnel sends over lo in a client's name may have the very addresses and ports of a connection
+/// of that client to this pod. Tracked in a zone of its own (the answers are not: the app's packets tell nothing
+/// of it), the two are never taken for each other.
 fn marks(script: &mut Script) {
     script.chain("foreign_marks", "type filter hook prerouting priority raw");
     script.line(format_args!(
         "iifname != \"lo\" meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} meta mark set 0"
+    ));
+    script.close();
+    script.chain("own_zone", "type filter hook output priority raw");
+    script.line(format_args!(
+        "oifname \"lo\" meta mark {SO_MARK:#x} tcp sport != {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} \
+         ct original zone set {OWN_ZONE}"
     ));
     script.close();
     script.chain("own_connections", "type filter hook output priority mangle");
@@ -203,20 +216,14 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("old_inbound", "");
     if stage == Stage::Captured {
         count_old(script, "old_inbound");
-        if let Some(guarded) = guarded("tcp dport", &rules.guard.tcp) {
-            script.line(format_args!(
-                "{guarded}ct mark != {CUT:#x} ct mark set {CUT:#x} counter name old_reset"
-            ));
-            script.line(format_args!("{guarded}reject with tcp reset"));
-        }
+        reset_old(script, guarded("tcp dport", &rules.guard.tcp));
     }
     script.close();
     script.chain("inbound_datagrams", "");
     if stage == Stage::Captured {
         if let Some(guarded) = guarded("th dport", &rules.guard.datagrams) {
-            script.line(format_args!(
-                "{guarded}ct state != established,related counter name datagrams_dropped drop"
-            ));
+            script.line(format_args!("ct state established,related accept"));
+            script.line(format_args!("{guarded}counter name datagrams_dropped drop"));
         }
         count_flow(script, "datagrams_inbound");
     }
@@ -225,24 +232,27 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
 
 /// What leaves the pod. Old connections are reset from both ends, so that a server that only sends stops too.
 fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
-    let answers = format!("tcp sport {HBONE} accept");
     script.chain("outbound", "type filter hook output priority filter");
     if stage == Stage::Captured {
         script.line(format_args!("oifname \"lo\" accept"));
         script.line(format_args!("meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} accept"));
         script.line(format_args!("ct status & dnat == dnat accept"));
         script.line(format_args!("meta l4proto {DATAGRAMS} goto outbound_datagrams"));
-        if let Some(guarded) = guarded("tcp sport", &rules.guard.tcp) {
-            script.line(format_args!("{answers}"));
-            script.line(format_args!("tcp flags & rst == rst accept"));
-            let served = [
-                Some(format!("!= {}", range(&rules.ephemeral))),
-                listening(rules).map(|ports| ports.to_string()),
-            ];
-            for served in served.into_iter().flatten() {
-                script.line(format_args!("tcp sport {served} {guarded}reject with tcp reset"));
-            }
+        script.line(format_args!("tcp sport {HBONE} accept"));
+        script.line(format_args!("tcp flags & rst == rst accept"));
+        script.line(format_args!(
+            "tcp sport != {} goto old_answers",
+            range(&rules.ephemeral)
+        ));
+        if let Some(listening) = listening(rules) {
+            script.line(format_args!("tcp sport {listening} goto old_answers"));
         }
+    }
+    script.close();
+    script.chain("old_answers", "");
+    if stage == Stage::Captured {
+        count_old(script, "old_inbound");
+        reset_old(script, guarded("tcp sport", &rules.guard.tcp));
     }
     script.close();
     script.chain("outbound_datagrams", "");
@@ -258,6 +268,15 @@ fn count_old(script: &mut Script, counter: &str) {
     script.line(format_args!(
         "ct mark != {{ {COUNTED:#x}, {CUT:#x} }} ct mark set {COUNTED:#x} counter name {counter}"
     ));
+}
+
+fn reset_old(script: &mut Script, guarded: Option<String>) {
+    if let Some(guarded) = guarded {
+        script.line(format_args!(
+            "{guarded}ct mark != {CUT:#x} ct mark set {CUT:#x} counter name old_reset"
+        ));
+        script.line(format_args!("{guarded}reject with tcp reset"));
+    }
 }
 
 /// A flow's first packet may be followed by more before an answer comes: the mark has it counted once.

@@ -116,8 +116,14 @@ impl Announcements {
         }
     }
 
-    /// Has a pod served. Announced again, it is told again (its namespace may be another).
+    /// Has a pod served. Announced again with another namespace or name, it is told again.
     pub fn announce(&self, announced: Announced) {
+        let told = |entry: &Entry| {
+            entry.announced.pod == announced.pod && Arc::ptr_eq(&entry.announced.netns, &announced.netns)
+        };
+        if self.lock().pods.get(&announced.pod.uid).is_some_and(told) {
+            return;
+        }
         self.change(|state| {
             state.revision += 1;
             let entry = Entry {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::SystemTime,
 };
 
@@ -171,7 +171,8 @@ impl Shared {
             return false;
         }
         entries.insert(identity.clone(), self.start(identity));
-        metrics::gauge!("weft_certs_held").set(count(entries.len()));
+        self.renewal.held.fetch_add(1, Ordering::Relaxed);
+        self.renewal.measure(None);
         true
     }
 
@@ -191,7 +192,8 @@ impl Shared {
         entry.holds -= 1;
         if entry.holds == 0 {
             entries.remove(identity);
-            metrics::gauge!("weft_certs_held").set(count(entries.len()));
+            self.renewal.held.fetch_sub(1, Ordering::Relaxed);
+            self.renewal.measure(None);
             // Not a time: alerts on expiry compare with it and stay silent.
             metrics::gauge!("weft_cert_expiration_timestamp_seconds", "identity" => identity.to_string()).set(f64::NAN);
         }
@@ -234,11 +236,6 @@ impl fmt::Debug for Hold {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_tuple("Hold").field(&self.identity).finish()
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a gauge; the bound is far below 2^52")]
-fn count(entries: usize) -> f64 {
-    entries as f64
 }
 
 #[cfg(test)]
@@ -307,7 +304,7 @@ mod tests {
     impl Authority for Gate {
         fn sign<'a>(&'a self, identity: &'a Identity, csr: &'a str) -> BoxFuture<'a, Result<Signed, CertError>> {
             Box::pin(async move {
-                self.asking.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                self.asking.fetch_add(1, Ordering::SeqCst);
                 self.gate.acquire().await.unwrap().forget();
                 self.inner.sign(identity, csr).await
             })
@@ -352,7 +349,7 @@ mod tests {
             .map(|n| certificates.hold(&identity(&format!("a{n}"))))
             .collect();
         settle().await;
-        assert_eq!(gate.asking.load(std::sync::atomic::Ordering::SeqCst), 8);
+        assert_eq!(gate.asking.load(Ordering::SeqCst), 8);
         gate.gate.add_permits(20);
         for n in 0..20 {
             certificates.leaf(&identity(&format!("a{n}"))).await.unwrap();

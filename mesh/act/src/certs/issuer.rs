@@ -32,8 +32,8 @@ pub struct Validity {
 pub enum Name<'a> {
     /// A workload: a URI name, for client and server.
     Identity(&'a Identity),
-    /// A host by DNS name or address, for a server.
-    Host(&'a ServerName<'a>),
+    /// A host by its DNS names and addresses, for a server.
+    Host(&'a [ServerName<'a>]),
 }
 
 /// A fresh certificate.
@@ -128,18 +128,13 @@ impl Issuer {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.subject_alt_names = vec![match name {
+        params.subject_alt_names = match name {
             Name::Identity(identity) => {
                 params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
-                SanType::URI(identity.to_string().try_into()?)
+                vec![SanType::URI(identity.to_string().try_into()?)]
             }
-            Name::Host(ServerName::DnsName(host)) => SanType::DnsName(host.as_ref().to_owned().try_into()?),
-            Name::Host(ServerName::IpAddress(address)) => SanType::IpAddress(match address {
-                IpAddr::V4(v4) => std::net::IpAddr::from(*v4.as_ref()),
-                IpAddr::V6(v6) => std::net::IpAddr::from(*v6.as_ref()),
-            }),
-            Name::Host(_) => return Err(SigningError::Making("a host is a DNS name or an address".into())),
-        }];
+            Name::Host(names) => names.iter().map(host).collect::<Result<_, _>>()?,
+        };
         let serial = params
             .serial_number
             .as_ref()
@@ -184,11 +179,25 @@ impl Validity {
             not_after: now + life,
         }
     }
+
+    /// From beginning to end.
+    pub fn life(&self) -> Duration {
+        self.not_after.duration_since(self.not_before).unwrap_or_default()
+    }
 }
 
 impl From<rcgen::Error> for SigningError {
     fn from(error: rcgen::Error) -> Self {
         Self::Making(error.to_string().into())
+    }
+}
+
+fn host(name: &ServerName<'_>) -> Result<SanType, SigningError> {
+    match name {
+        ServerName::DnsName(name) => Ok(SanType::DnsName(name.as_ref().to_owned().try_into()?)),
+        ServerName::IpAddress(IpAddr::V4(v4)) => Ok(SanType::IpAddress((*v4.as_ref()).into())),
+        ServerName::IpAddress(IpAddr::V6(v6)) => Ok(SanType::IpAddress((*v6.as_ref()).into())),
+        _ => Err(SigningError::Making("a host is a DNS name or an address".into())),
     }
 }
 

@@ -1,7 +1,10 @@
 //! The life of one identity's leaf: asked for, verified, published, and asked for again at half life.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -44,6 +47,8 @@ pub(super) struct Renewal {
     pub(super) clock: Clock,
     random: Random,
     fetches: Semaphore,
+    /// Identities held, for the gauge.
+    pub(super) held: AtomicU32,
 }
 
 /// A key born here, and the CSR that proves it ours.
@@ -59,6 +64,7 @@ impl Renewal {
             clock,
             random,
             fetches: Semaphore::new(MOST_FETCHES),
+            held: AtomicU32::new(0),
         }
     }
 
@@ -90,8 +96,20 @@ impl Renewal {
                     pause
                 }
             };
-            self.sleep_until(now + pause).await;
+            self.sleep_until(now + pause, &state).await;
         }
+    }
+
+    /// Sets the gauges. A series that nobody touches leaves `/metrics`, so it is done again at every look.
+    pub(super) fn measure(&self, leaf: Option<&Leaf>) {
+        metrics::gauge!("weft_certs_held").set(self.held.load(Ordering::Relaxed));
+        let Some(leaf) = leaf else { return };
+        let end = leaf
+            .not_after
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        metrics::gauge!("weft_cert_expiration_timestamp_seconds", "identity" => leaf.identity.to_string())
+            .set(end.as_secs_f64());
     }
 
     async fn fetch(&self, identity: &Identity) -> Result<Leaf, CertError> {
@@ -115,11 +133,12 @@ impl Renewal {
         })
     }
 
-    async fn sleep_until(&self, due: SystemTime) {
+    async fn sleep_until(&self, due: SystemTime, state: &watch::Sender<State>) {
         while let Ok(left) = due.duration_since((self.clock)()) {
             if left.is_zero() {
                 return;
             }
+            self.measure(state.borrow().leaf.as_deref());
             sleep(left.min(CLOCK_STEP)).await;
         }
     }

@@ -36,6 +36,11 @@ impl Feed {
         (Self { translation, publisher }, reader)
     }
 
+    /// Whether anybody reads what it writes.
+    pub fn has_readers(&self) -> bool {
+        self.publisher.has_readers()
+    }
+
     /// Applies a batch as one snapshot; publishes it only if it says something new. Costs what changed, not
     /// what exists.
     pub fn apply(&mut self, batch: Vec<Change>) {

@@ -7,6 +7,7 @@
 
 pub mod admission;
 pub mod directory;
+pub mod document;
 mod feed;
 pub mod objects;
 mod reader;

@@ -64,6 +64,11 @@ impl Reader {
 }
 
 impl Publisher {
+    /// Whether there is a reader left.
+    pub fn has_readers(&self) -> bool {
+        self.version.receiver_count() > 0
+    }
+
     /// Makes a snapshot the current one.
     pub fn publish(&self, snapshot: Snapshot) {
         let version = snapshot.version;

@@ -16,6 +16,8 @@ mod relay;
 mod server;
 mod socket;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use client::Transport;
 pub use connect::{Connect, Traceparent, baggage, printable};

@@ -110,7 +110,7 @@ struct Entry {
     dialing: Option<(u64, WeakShared<Dialing>)>,
 }
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Dialing = BoxFuture<Result<(), Refusal>>;
 
 /// What a caller gets at once.
@@ -147,8 +147,14 @@ impl Pool {
         self.shared.lock().values().map(|entry| entry.tunnels.len()).sum()
     }
 
+    /// Whether nothing is left of any peer.
+    #[cfg(test)]
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.shared.lock().is_empty()
+    }
+
     /// As [`Pool::open`], over whatever `dial` makes.
-    async fn open_by(
+    pub(super) async fn open_by(
         &self,
         key: &Key,
         dial: &(dyn Fn() -> BoxFuture<Result<Transport, Refusal>> + Sync),

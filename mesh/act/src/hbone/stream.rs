@@ -95,25 +95,25 @@ impl Receiver {
         if self.ended {
             return Poll::Ready(Ok(None));
         }
-        Poll::Ready(match ready!(self.frames.poll_data(context)) {
-            Some(Ok(chunk)) => {
-                self.owed += chunk.len();
-                Ok(Some(chunk))
-            }
-            None => {
-                self.ended = true;
-                Ok(None)
-            }
-            Some(Err(error)) => {
-                self.ended = true;
-                // RFC 9113 8.1: a peer that needs no more of the stream ends it so, without fault.
-                if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) {
-                    Ok(None)
-                } else {
-                    Err(broken(&error))
+        loop {
+            match ready!(self.frames.poll_data(context)) {
+                // The frame that ends the stream.
+                Some(Ok(chunk)) if chunk.is_empty() => {}
+                Some(Ok(chunk)) => {
+                    self.owed += chunk.len();
+                    return Poll::Ready(Ok(Some(chunk)));
+                }
+                // RFC 9113 8.1: a peer that needs no more of the stream resets it so, without fault.
+                Some(Err(error)) if error.reason() != Some(Reason::NO_ERROR) || !error.is_reset() => {
+                    self.ended = true;
+                    return Poll::Ready(Err(broken(&error)));
+                }
+                Some(Err(_)) | None => {
+                    self.ended = true;
+                    return Poll::Ready(Ok(None));
                 }
             }
-        })
+        }
     }
 
     /// Gives back credit for `bytes` that were passed on: the peer may send as many more.

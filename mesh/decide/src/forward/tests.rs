@@ -169,7 +169,7 @@ fn endpoints_whose_own_set_refuses_are_no_candidates() {
 }
 
 #[test]
-fn the_addressed_services_set_counts_whatever_the_route() {
+fn the_addressed_services_set_counts_where_a_route_leads_away_from_it() {
     let mut shop = Shop::new();
     shop.route_to_next();
     shop.service.policies = policies(vec![allow("demo", "get", &["GET"], &[])], Vec::new());
@@ -178,13 +178,45 @@ fn the_addressed_services_set_counts_whatever_the_route() {
 }
 
 #[test]
+fn the_addressed_services_set_counts_where_a_route_leads_to_another_port_of_its_own_pods() {
+    let mut shop = Shop::new();
+    shop.route_to_next();
+    shop.service.policies = policies(vec![allow("demo", "get", &["GET"], &[])], Vec::new());
+    shop.next_service.endpoints = [endpoint(&shop.web[0], (80, 9090))].into();
+    assert_eq!(refusal(shop.ask("10.2.0.1:80", Some("POST"))), "DENY");
+    assert_eq!(refusal(shop.ask("10.2.0.1:80", Some("GET"))), r#"["10.1.0.2:9090"]"#);
+}
+
+#[test]
+fn an_endpoints_own_set_alone_judges_for_its_services() {
+    // It holds their policies: an ALLOW of the Service and one of the pod are one set, of which either permits.
+    let mut shop = Shop::new();
+    shop.service.policies = policies(vec![allow("demo", "get", &["GET"], &[])], Vec::new());
+    for pod in [0, 1] {
+        shop.guard(pod, &["GET", "POST"]);
+    }
+    assert!(shop.ask("10.2.0.1:80", Some("POST")).is_ok());
+}
+
+#[test]
 fn a_backends_set_counts_only_if_this_waypoint_stands_before_it() {
     let mut shop = Shop::new();
     shop.route_to_next();
-    shop.next_service.policies = policies(vec![allow("demo", "get", &["GET"], &[])], Vec::new());
+    shop.next.policies = policies(vec![allow("demo", "get", &["GET"], &[])], Vec::new());
     assert_eq!(refusal(shop.ask("10.2.0.1:80", Some("POST"))), r#"["10.1.0.4:8080"]"#);
     shop.next_service.waypoint = Some(waypoint_key("demo", "way"));
     assert_eq!(refusal(shop.ask("10.2.0.1:80", Some("POST"))), "DENY");
+}
+
+#[test]
+fn an_endpoint_that_is_no_pod_is_judged_by_its_service() {
+    let mut shop = Shop::new();
+    let mut outside = endpoint(&shop.web[0], (80, 8080));
+    (outside.workload, outside.address) = (None, ip("192.0.2.7"));
+    shop.service.endpoints = [outside].into();
+    shop.service.policies = policies(vec![allow("demo", "get", &["GET"], &[])], Vec::new());
+    assert_eq!(refusal(shop.ask("10.2.0.1:80", Some("POST"))), "DENY");
+    assert_eq!(refusal(shop.ask("10.2.0.1:80", Some("GET"))), r#"["192.0.2.7:8080"]"#);
 }
 
 #[test]

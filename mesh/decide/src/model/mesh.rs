@@ -35,7 +35,7 @@ pub enum OutboundPolicy {
 /// How two captured pods of one node talk (design 13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum SameNode {
-    /// In memory where both leaves are valid.
+    /// As the proxy chooses; the wire in this version.
     #[default]
     Auto,
     /// Always HBONE over the pods' interfaces.

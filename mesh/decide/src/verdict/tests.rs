@@ -430,7 +430,7 @@ fn kind(verdict: &Verdict) -> &'static str {
 // ---- the laws ----
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn with_everything_known_the_verdict_is_the_naive_one(set in sets(), call in calls()) {
@@ -497,7 +497,10 @@ proptest! {
 
     #[test]
     fn a_broken_part_never_turns_a_refusal_into_an_allow(set in sets(), call in calls()) {
-        prop_assume!(!call.naively_allowed(&set));
+        // Returning instead of assuming: half of what is generated is allowed, and that is no failure to generate.
+        if call.naively_allowed(&set) {
+            return Ok(());
+        }
         for (index, applied) in set.policies.iter().enumerate() {
             for broken in breakages(&applied.policy) {
                 let mut worse = set.clone();

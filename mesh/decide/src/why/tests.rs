@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     model::{
         Backend, BoundWaypoint, Capture, Decider, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch, PolicySet,
-        RouteMatch, RouteRule, SameNode, Service, Waypoint, WaypointFor, Workload,
+        RouteMatch, RouteRule, Service, Waypoint, WaypointFor, Workload,
     },
     snapshot::testing::{
         allow, bound_waypoint, pod, policies, service, service_key, snapshot, waypoint, waypoint_key, waypoint_pod,
@@ -319,19 +319,9 @@ fn an_address_nothing_explains_is_held_inside_and_passed_outside() {
 }
 
 #[test]
-fn pods_of_one_node_talk_in_memory_unless_told_not_to() {
+fn pods_of_one_node_talk_hbone_too() {
     let shop = Shop::new();
-    assert!(shop.told("demo/client-1 shop/client-1:80")[0].contains("in memory"));
-    let mut snapshot = shop.snapshot();
-    Arc::make_mut(&mut snapshot.mesh).same_node = SameNode::Wire;
-    let question = Question {
-        from: "demo/client-1".into(),
-        to: "shop/client-1:80".into(),
-        request: None,
-        headers: Vec::new(),
-    };
-    let explained = why(&snapshot, &question).expect("a story");
-    assert!(!explained.steps[0].answer.contains("in memory"));
+    assert!(shop.told("demo/client-1 shop/client-1:80")[0].contains("HBONE"));
 }
 
 #[test]

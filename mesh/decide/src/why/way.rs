@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     hop::{Hop, candidates, hop, source_address},
-    model::{Capture, Decider, Identity, Refusal, SameNode, ServiceKey, Workload, ports},
+    model::{Capture, Decider, Identity, Refusal, ServiceKey, Workload, ports},
     pick::Choice,
     snapshot::Snapshot,
     verdict::{Client, Facts, admit, dry_run},
@@ -133,8 +133,7 @@ impl Way<'_> {
             Hop::Tunnel { to, workload, service } => {
                 let there = named(to, Some(&workload));
                 let among = self.among(service.as_ref(), asked_for, to);
-                let how = self.carried(source, &workload);
-                self.tell(&at, "hop", format!("{how} to {there}{among}"));
+                self.tell(&at, "hop", format!("HBONE to {there}{among}"));
                 self.arrive(source, to, &workload)
             }
             Hop::Waypoint {
@@ -160,16 +159,6 @@ impl Way<'_> {
                     caller: source,
                 })
             }
-        }
-    }
-
-    /// How two pods talk (design 13).
-    fn carried(&self, source: &Workload, destination: &Workload) -> &'static str {
-        let both_captured = source.capture == Capture::Captured && destination.capture == Capture::Captured;
-        if both_captured && source.node == destination.node && self.snapshot.mesh.same_node == SameNode::Auto {
-            "inside the node, in memory while both leaves are valid, else HBONE"
-        } else {
-            "HBONE"
         }
     }
 

@@ -29,7 +29,7 @@ pub use read::FieldError;
 pub use service::{Service, ServicePort, ServiceSpec, ServiceType, TargetPort};
 
 /// An object of a kind we read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// `v1` Namespace.
     Namespace(Arc<Named>),
@@ -76,7 +76,7 @@ pub struct Written {
 }
 
 /// Where an object came from, and what its admission found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Origin {
     /// File and line, from the directory source.
     pub place: Option<Place>,

@@ -1,4 +1,5 @@
-//! Access logs: the JSON lines in which proxies tell of connections and requests that ended.
+//! Logs of the mesh's programs: one JSON object per line, told apart by their `target` (`access` for connections
+//! and requests that ended, `tunnel` for tunnels, `audit` for the CA's decisions).
 
 use std::{
     fs::File,
@@ -8,15 +9,17 @@ use std::{
 
 use serde_json::{Map, Value};
 
-/// One line of an access log.
+/// One event of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct Event {
+    /// Which kind of event.
+    pub target: String,
     fields: Map<String, Value>,
 }
 
-/// Follows the access log lines of one process' log.
+/// Follows a log.
 #[derive(Debug)]
-pub struct AccessLog {
+pub struct Log {
     path: PathBuf,
     offset: u64,
     rest: String,
@@ -25,7 +28,7 @@ pub struct AccessLog {
 /// Most of a log that is read at once.
 const MOST: u64 = 16 * 1024 * 1024;
 
-impl Access {
+impl Event {
     /// A field as text; empty when it is absent.
     pub fn field(&self, name: &str) -> String {
         match self.fields.get(name) {
@@ -35,25 +38,32 @@ impl Access {
         }
     }
 
-    /// The line, if it is one of an access log.
+    /// Whether a field has this value.
+    pub fn is(&self, name: &str, value: &str) -> bool {
+        self.field(name) == value
+    }
+
+    /// The event of a line, if it is one.
     pub fn parse(line: &str) -> Option<Self> {
         let Value::Object(mut line) = serde_json::from_str(line).ok()? else {
             return None;
         };
-        if line.get("target").and_then(Value::as_str) != Some("access") {
+        let Some(Value::String(target)) = line.remove("target") else {
             return None;
-        }
+        };
         let Some(Value::Object(mut fields)) = line.remove("fields") else {
             return None;
         };
-        if let Some(time) = line.remove("timestamp") {
-            fields.insert("timestamp".into(), time);
+        for outer in ["timestamp", "level"] {
+            if let Some(value) = line.remove(outer) {
+                fields.insert(outer.into(), value);
+            }
         }
-        Some(Self { fields })
+        Some(Self { target, fields })
     }
 }
 
-impl AccessLog {
+impl Log {
     /// Follows a log from its beginning.
     pub fn new(path: PathBuf) -> Self {
         Self {
@@ -90,9 +100,11 @@ impl AccessLog {
         whole.lines().map(ToOwned::to_owned).collect()
     }
 
-    /// As [`AccessLog::lines`], those of the access log alone.
-    pub fn accesses(&mut self) -> Vec<Access> {
-        self.lines().iter().filter_map(|line| Access::parse(line)).collect()
+    /// Events of one target written since the last call of this or [`Log::lines`].
+    pub fn events(&mut self, target: &str) -> Vec<Event> {
+        let lines = self.lines();
+        let events = lines.iter().filter_map(|line| Event::parse(line));
+        events.filter(|event| event.target == target).collect()
     }
 }
 
@@ -103,21 +115,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_lines_of_the_access_log_are_told_and_each_once() {
+    fn only_whole_lines_of_a_target_are_told_and_each_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
-        let mut log = AccessLog::new(path);
+        let mut log = Log::new(path);
         write!(
             file,
-            "plain\n{{\"target\":\"access\",\"fields\":{{\"src.identity\":\"spiffe://a\",\"bytes_sent\":3}}}}\n{{\"target\":"
+            "plain\n{{\"target\":\"tunnel\",\"fields\":{{}}}}\n\
+             {{\"target\":\"access\",\"fields\":{{\"src.identity\":\"spiffe://a\",\"bytes_sent\":3}}}}\n{{\"target\":"
         )
         .unwrap();
-        let told = log.accesses();
+        let told = log.events("access");
         assert_eq!(told.len(), 1);
-        assert_eq!((told[0].field("src.identity"), told[0].field("bytes_sent")), ("spiffe://a".into(), "3".into()));
+        assert!(told[0].is("src.identity", "spiffe://a") && told[0].is("bytes_sent", "3"));
         writeln!(file, "\"access\",\"fields\":{{}}}}").unwrap();
-        assert_eq!(log.accesses().len(), 1);
-        assert!(log.accesses().is_empty());
+        assert_eq!(log.events("access").len(), 1);
+        assert!(log.events("access").is_empty());
     }
 }

@@ -1,0 +1,8 @@
+//! The whole service on loopback: TLS, gRPC, tokens, pods, signing; and `act`'s client and certificates against it.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod keys;
+mod requests;
+mod stage;
+mod tokens;
+mod whole;

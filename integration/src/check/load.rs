@@ -1,0 +1,104 @@
+//! Point 9: five hundred connections of a program that nobody here wrote, and nothing left behind.
+
+use std::{fs, time::Duration};
+
+use super::{Bench, Point};
+
+/// Both ends' ztunnels.
+const PROXIES: [&str; 2] = ["ztunnel-node-1", "ztunnel-node-2"];
+/// What a ztunnel may have kept a minute later.
+const KEPT: u64 = 4 * 1024 * 1024;
+
+/// wrk, then a minute of rest, then memory and descriptors.
+pub(super) async fn check(bench: &Bench, point: &mut Point) {
+    let mut before = Vec::new();
+    for proxy in PROXIES {
+        before.push(point.step("memory and descriptors before", held(bench, proxy).await));
+    }
+    bench.tell("wrk: 500 connections for 30 s");
+    let law = "wrk -c 500 -d 30s through two ztunnels";
+    let words = [
+        "wrk",
+        "-t",
+        "2",
+        "-c",
+        "500",
+        "-d",
+        "30s",
+        "--timeout",
+        "10s",
+        "http://catalog/",
+    ];
+    let Some(finished) = point.step(law, bench.run("shop/client-a", &words).await) else {
+        return;
+    };
+    let errors = finished
+        .stdout
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("Socket errors"));
+    let other = finished
+        .stdout
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("Non-2xx"));
+    let rate = finished
+        .stdout
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("Requests/sec"));
+    let seen = [errors, other, rate]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("; ");
+    let pass = finished.success() && errors.is_none() && other.is_none() && rate.is_some();
+    point.assert(law, "0 socket errors, 0 non-2xx", seen, pass);
+    bench.tell("a minute of rest");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for (proxy, before) in PROXIES.into_iter().zip(before) {
+        let (Some(before), Some(after)) = (
+            before,
+            point.step("memory and descriptors after", held(bench, proxy).await),
+        ) else {
+            continue;
+        };
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
+        point.assert(
+            &format!("{proxy} gives its memory back"),
+            format!("at most {}", mib(before.memory + KEPT)),
+            mib(after.memory),
+            after.memory <= before.memory + KEPT,
+        );
+        point.assert(
+            &format!("{proxy} closes its descriptors"),
+            format!("at most {}", before.descriptors),
+            after.descriptors,
+            after.descriptors <= before.descriptors,
+        );
+    }
+}
+
+struct Held {
+    memory: u64,
+    descriptors: usize,
+}
+
+async fn held(bench: &Bench, process: &str) -> Result<Held, act::process::Failure> {
+    let pid = bench.world.pid(process).await?;
+    let failed = |error: std::io::Error| act::process::Failure(format!("/proc/{pid} cannot be read: {error}"));
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(failed)?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap_or_default();
+    let kilobytes: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(0);
+    Ok(Held {
+        memory: kilobytes * 1024,
+        descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_err(failed)?.count(),
+    })
+}

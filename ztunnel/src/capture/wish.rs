@@ -1,0 +1,162 @@
+//! What a snapshot wants of the pods of one node. Pure.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use decide::{
+    model::{Capture, ObjectRef, Phase, Workload},
+    snapshot::Snapshot,
+};
+
+use super::Guard;
+use crate::zds::Pod;
+
+/// A pod that should be captured, and how its old connections and datagrams are treated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Which.
+    pub pod: Pod,
+    /// Where nothing unproven may come in.
+    pub guard: Guard,
+}
+
+/// Every pod of the node that should be captured, by UID.
+pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
+    let captured = snapshot
+        .workloads
+        .values()
+        .filter(|workload| *workload.node == *node && is_wanted(workload));
+    let wish = |workload: &Arc<Workload>| Wish {
+        pod: Pod {
+            uid: workload.uid.clone(),
+            name: workload.name.clone(),
+            namespace: workload.namespace.clone(),
+            service_account: workload.identity.service_account().into(),
+        },
+        guard: Guard::of(&workload.policies),
+    };
+    captured
+        .map(|workload| (workload.uid.clone(), wish(workload)))
+        .collect()
+}
+
+/// Whether a pod found captured, which nothing wants captured, may be released. Not while what would say so may
+/// be what cannot be read: its Namespace, the pod itself, or, when the pod is not known, any Pod at all.
+pub fn may_release(snapshot: &Snapshot, uid: &str) -> bool {
+    let unread = |kind: &str, namespace: &str, name: &str| {
+        let object = ObjectRef {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        };
+        snapshot.problems.get(&object).is_some()
+    };
+    match snapshot.workload(uid) {
+        Some(known) => !unread("Namespace", "", &known.namespace) && !unread("Pod", &known.namespace, &known.name),
+        None => !snapshot.problems.iter().any(|(object, _)| *object.kind == *"Pod"),
+    }
+}
+
+fn is_wanted(workload: &Workload) -> bool {
+    workload.capture == Capture::Captured && workload.phase != Phase::Finished
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use decide::model::{Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
+
+    use super::*;
+    use crate::capture::Ports;
+
+    /// A pod on a node.
+    pub(in crate::capture) fn workload(uid: &str, node: &str, capture: Capture) -> Workload {
+        Workload {
+            uid: uid.into(),
+            name: uid.into(),
+            namespace: "shop".into(),
+            node: node.into(),
+            identity: Identity::new("cluster.local", "shop", "cart").unwrap(),
+            addresses: vec![],
+            labels: Arc::default(),
+            owner: uid.into(),
+            ports: vec![],
+            capture,
+            phase: Phase::Ready,
+            waypoint: None,
+            serves: None,
+            services: vec![],
+            policies: Arc::default(),
+        }
+    }
+
+    fn snapshot(workloads: impl IntoIterator<Item = Workload>) -> Snapshot {
+        let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
+        for workload in workloads {
+            snapshot.put_workload(Arc::new(workload));
+        }
+        snapshot
+    }
+
+    #[test]
+    fn live_captured_pods_of_this_node_are_wanted_and_no_others() {
+        let finished = Workload {
+            phase: Phase::Finished,
+            ..workload("finished", "n1", Capture::Captured)
+        };
+        let snapshot = snapshot([
+            workload("mine", "n1", Capture::Captured),
+            workload("elsewhere", "n2", Capture::Captured),
+            workload("native", "n1", Capture::Native),
+            workload("outside", "n1", Capture::Outside),
+            workload("host", "n1", Capture::HostNetwork),
+            finished,
+        ]);
+        let wishes = wishes(&snapshot, "n1");
+        assert_eq!(wishes.keys().map(|uid| &**uid).collect::<Vec<_>>(), ["mine"]);
+        assert_eq!(&*wishes["mine"].pod.service_account, "cart");
+    }
+
+    #[test]
+    fn strict_reaches_the_wish() {
+        let policies = PolicySet {
+            mtls: MtlsRules {
+                default: (MtlsMode::Strict, None),
+                ..MtlsRules::default()
+            },
+            ..PolicySet::default()
+        };
+        let strict = Workload {
+            policies: Arc::new(policies),
+            ..workload("a", "n1", Capture::Captured)
+        };
+        assert_eq!(wishes(&snapshot([strict]), "n1")["a"].guard.tcp, Ports::all());
+    }
+
+    #[test]
+    fn what_cannot_be_read_releases_nobody() {
+        let mut snapshot = snapshot([workload("a", "n1", Capture::Outside)]);
+        assert!(may_release(&snapshot, "a") && may_release(&snapshot, "gone"));
+        for (kind, namespace, name, holds) in [
+            ("Namespace", "", "shop", ["a"].as_slice()),
+            ("Pod", "shop", "a", &["a", "gone"]),
+            ("Service", "shop", "a", &[]),
+        ] {
+            let object = ObjectRef {
+                kind: kind.into(),
+                namespace: namespace.into(),
+                name: name.into(),
+            };
+            let problem = Problem {
+                object: object.clone(),
+                field: "".into(),
+                what: "".into(),
+                remedy: "".into(),
+                place: None,
+            };
+            snapshot.problems.insert(object.clone(), [problem].into());
+            for uid in ["a", "gone"] {
+                assert_eq!(may_release(&snapshot, uid), !holds.contains(&uid), "{kind} {uid}");
+            }
+            snapshot.problems.remove(&object);
+        }
+    }
+}

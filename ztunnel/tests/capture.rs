@@ -1,0 +1,471 @@
+//! Capture and release with real nftables, in network namespaces.
+
+#[path = "world/ztunnel.rs"]
+mod passing;
+mod world;
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use act::{config::Reader, process::Readiness};
+use decide::{
+    model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
+    snapshot::Snapshot,
+};
+use passing::Passing;
+use tokio::task::JoinHandle;
+use world::{Call, NETNS, PodNet, alone, ipv6, sh, until};
+use ztunnel::{
+    capture::{Agent, Tally},
+    zds::{Announcements, listen},
+};
+
+/// An agent whose snapshot the test writes.
+struct Node {
+    snapshot: Snapshot,
+    publish: Box<dyn Fn(Snapshot)>,
+    tally: Tally,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    fn start(path: &Path, pods: &[Workload]) -> Self {
+        let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
+        snapshot.complete = true;
+        for pod in pods {
+            snapshot.put_workload(Arc::new(pod.clone()));
+        }
+        let (publisher, reader) = Reader::new(snapshot.clone());
+        let announcements = Announcements::new();
+        let agent = Agent::new("n1", Path::new(NETNS), reader, announcements.clone());
+        Self {
+            snapshot,
+            publish: Box::new(move |snapshot| publisher.publish(snapshot)),
+            tally: agent.tally(),
+            tasks: vec![
+                tokio::spawn(listen(path, announcements).unwrap()),
+                tokio::spawn(agent.run(Readiness::new().gate("pods"))),
+            ],
+        }
+    }
+
+    fn put(&mut self, pod: Workload) {
+        self.snapshot.version += 1;
+        self.snapshot.put_workload(Arc::new(pod));
+        (self.publish)(self.snapshot.clone());
+    }
+
+    async fn state(&self, uid: &str, wanted: Option<&str>) {
+        let told = || self.tally.dump()[uid]["state"].as_str().map(str::to_owned);
+        until(&format!("{uid} is {wanted:?}, but {:?}", self.tally.dump()), || {
+            told().as_deref() == wanted
+        })
+        .await;
+    }
+
+    async fn counted(&self, uid: &str, counter: &str, wanted: u64) {
+        let told = || self.tally.dump()[uid][counter].as_u64();
+        until(
+            &format!("{counter} of {uid} is {wanted}: {}", self.tally.dump()),
+            || told() == Some(wanted),
+        )
+        .await;
+    }
+
+    async fn die(self) {
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
+    let policies = PolicySet {
+        mtls: MtlsRules {
+            default: (mode, None),
+            ..MtlsRules::default()
+        },
+        ..PolicySet::default()
+    };
+    Workload {
+        uid: pod.uid.into(),
+        name: pod.uid.into(),
+        namespace: "shop".into(),
+        node: "n1".into(),
+        identity: Identity::new("cluster.local", "shop", "cart").unwrap(),
+        addresses: vec![pod.v4],
+        labels: Arc::default(),
+        owner: pod.uid.into(),
+        ports: vec![],
+        capture,
+        phase: Phase::Ready,
+        waypoint: None,
+        serves: None,
+        services: vec![],
+        policies: Arc::new(policies),
+    }
+}
+
+fn permissive(pod: &PodNet) -> Workload {
+    workload(pod, Capture::Captured, MtlsMode::Permissive)
+}
+
+fn strict(pod: &PodNet) -> Workload {
+    workload(pod, Capture::Captured, MtlsMode::Strict)
+}
+
+fn outside(pod: &PodNet) -> Workload {
+    workload(pod, Capture::Outside, MtlsMode::Permissive)
+}
+
+fn at(ip: std::net::IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(ip, port)
+}
+
+const ZDS: &str = "/run/zds.sock";
+
+#[test]
+fn a_captured_pods_connections_pass_the_ztunnel_and_keep_their_source() {
+    alone(
+        "a_captured_pods_connections_pass_the_ztunnel_and_keep_their_source",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            server.serve(80);
+            client.serve(80);
+            let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+            let ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            let families: &[_] = if ipv6() {
+                &[(server.v4, client.v4), (server.v6, client.v6)]
+            } else {
+                &[(server.v4, client.v4)]
+            };
+            for (server_ip, client_ip) in families {
+                let to = at(*server_ip, 80);
+                let mut inbound = client.call(to).unwrap();
+                inbound.echo().unwrap();
+                assert_eq!(inbound.seen, client_ip.to_string(), "the client's own address");
+                assert_eq!(ztunnel.take_log(), [format!("inbound {client_ip} {to}")]);
+
+                let to = at(*client_ip, 80);
+                let mut outbound = server.call(to).unwrap();
+                outbound.echo().unwrap();
+                assert_eq!(outbound.seen, server_ip.to_string());
+                assert_eq!(ztunnel.take_log(), [format!("outbound {server_ip} {to}")]);
+
+                // its own address and loopback are nobody else's business
+                for own in [at(*server_ip, 80), "127.0.0.1:80".parse().unwrap()] {
+                    server.call(own).unwrap().echo().unwrap();
+                    assert!(ztunnel.take_log().is_empty());
+                }
+            }
+            // from the node itself, and to a port nobody serves
+            Call::to(at(server.v4, 80)).unwrap().echo().unwrap();
+            assert_eq!(ztunnel.take_log(), ["inbound 10.9.0.1 10.9.0.2:80"]);
+            client.call(at(server.v4, 81)).unwrap_err();
+        },
+    );
+}
+
+#[test]
+fn our_redirected_ports_are_reached_by_redirection_alone() {
+    alone("our_redirected_ports_are_reached_by_redirection_alone", async || {
+        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+        let ztunnel = Passing::start(Path::new(ZDS));
+        node.state("server", Some("Captured")).await;
+        for port in [15001, 15006] {
+            let refused = |call: std::io::Result<Call>| call.unwrap_err().kind();
+            assert_eq!(
+                refused(client.call(at(server.v4, port))),
+                std::io::ErrorKind::ConnectionRefused
+            );
+            assert_eq!(
+                refused(server.call(at(server.v4, port))),
+                std::io::ErrorKind::ConnectionRefused
+            );
+            let loopback = at("127.0.0.1".parse().unwrap(), port);
+            assert_eq!(refused(server.call(loopback)), std::io::ErrorKind::ConnectionRefused);
+        }
+        assert!(ztunnel.take_log().is_empty());
+        // 15008 is reached directly
+        let _ = client.call(at(server.v4, 15008));
+        assert_eq!(ztunnel.take_log(), ["inbound 10.9.0.3 10.9.0.2:15008"]);
+    });
+}
+
+#[test]
+fn permissive_counts_older_connections_and_lets_them_live() {
+    alone("permissive_counts_older_connections_and_lets_them_live", async || {
+        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+        server.serve(80);
+        server.serve(40123);
+        client.serve(80);
+        let mut old: Vec<Call> = [80, 80, 40123]
+            .map(|port| client.call(at(server.v4, port)).unwrap())
+            .into();
+        old.push(server.call(at(client.v4, 80)).unwrap());
+        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+        let ztunnel = Passing::start(Path::new(ZDS));
+        node.state("server", Some("Captured")).await;
+        for call in &mut old {
+            for _ in 0..3 {
+                call.echo().unwrap();
+            }
+        }
+        node.counted("server", "old_inbound", 3).await;
+        node.counted("server", "old_outbound", 1).await;
+        node.counted("server", "old_reset", 0).await;
+        assert!(ztunnel.take_log().is_empty());
+    });
+}
+
+#[test]
+fn strict_resets_older_inbound_connections_whoever_speaks_first() {
+    alone(
+        "strict_resets_older_inbound_connections_whoever_speaks_first",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            server.serve(80);
+            server.serve(40123);
+            client.serve(80);
+            let mut inbound = [80, 40123].map(|port| client.call(at(server.v4, port)).unwrap());
+            let mut outbound = server.call(at(client.v4, 80)).unwrap();
+            // a server that only sends: it learns of its end by sending
+            let sending = server.netns.run(|| world::listen(90)).unwrap();
+            let sender = std::thread::spawn(move || {
+                let (mut socket, _) = sending.accept().unwrap();
+                while std::io::Write::write_all(&mut socket, &[0; 1000]).is_ok() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+            });
+            let download = client
+                .netns
+                .run(|| std::net::TcpStream::connect((server.v4, 90)))
+                .unwrap();
+            let node = Node::start(Path::new(ZDS), &[strict(&server)]);
+            let ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            for call in &mut inbound {
+                call.echo().unwrap_err();
+            }
+            until("the sending server was stopped", || sender.is_finished()).await;
+            drop(download);
+            outbound.echo().unwrap();
+            node.counted("server", "old_outbound", 1).await;
+            node.counted("server", "old_reset", 3).await;
+            // new ones pass the ztunnel, which is the one to judge them
+            client.call(at(server.v4, 80)).unwrap().echo().unwrap();
+            assert_eq!(ztunnel.take_log(), ["inbound 10.9.0.3 10.9.0.2:80"]);
+        },
+    );
+}
+
+#[test]
+fn turning_strict_resets_older_connections() {
+    alone("turning_strict_resets_older_connections", async || {
+        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+        server.serve(80);
+        let mut old = client.call(at(server.v4, 80)).unwrap();
+        let mut node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+        let _ztunnel = Passing::start(Path::new(ZDS));
+        node.state("server", Some("Captured")).await;
+        let mut new = client.call(at(server.v4, 80)).unwrap();
+        old.echo().unwrap();
+        node.put(strict(&server));
+        until("the old connection is reset", || old.echo().is_err()).await;
+        new.echo().unwrap();
+    });
+}
+
+#[test]
+fn release_keeps_established_connections_and_leaves_nothing_behind() {
+    alone(
+        "release_keeps_established_connections_and_leaves_nothing_behind",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            server.serve(80);
+            client.serve(80);
+            let before = (server.nft(), routing("server"));
+            let mut node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+            let ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            let mut live = [
+                client.call(at(server.v4, 80)).unwrap(),
+                server.call(at(client.v4, 80)).unwrap(),
+            ];
+            assert_eq!(ztunnel.take_log().len(), 2);
+            node.put(outside(&server));
+            until("the ztunnel serves it no more", || ztunnel.served().is_empty()).await;
+            for _ in 0..5 {
+                for call in &mut live {
+                    call.echo().unwrap();
+                }
+                client.call(at(server.v4, 80)).unwrap().echo().unwrap();
+                server.call(at(client.v4, 80)).unwrap().echo().unwrap();
+            }
+            assert!(ztunnel.take_log().is_empty(), "new connections pass the ztunnel by");
+            node.state("server", Some("Released")).await;
+            assert!(server.nft().contains("table inet weft"));
+            drop(live);
+            node.state("server", None).await;
+            assert_eq!((server.nft(), routing("server")), before);
+            // and again, as if nothing had been
+            node.put(permissive(&server));
+            node.state("server", Some("Captured")).await;
+            client.call(at(server.v4, 80)).unwrap().echo().unwrap();
+            assert_eq!(ztunnel.take_log(), ["inbound 10.9.0.3 10.9.0.2:80"]);
+        },
+    );
+}
+
+#[test]
+fn a_pod_captured_again_while_released_loses_nothing() {
+    alone("a_pod_captured_again_while_released_loses_nothing", async || {
+        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+        server.serve(80);
+        let mut node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+        let ztunnel = Passing::start(Path::new(ZDS));
+        node.state("server", Some("Captured")).await;
+        let mut first = client.call(at(server.v4, 80)).unwrap();
+        node.put(outside(&server));
+        node.state("server", Some("Released")).await;
+        until("the ztunnel serves it no more", || ztunnel.served().is_empty()).await;
+        let mut between = client.call(at(server.v4, 80)).unwrap();
+        node.put(strict(&server));
+        node.state("server", Some("Captured")).await;
+        first.echo().unwrap();
+        between.echo().unwrap_err();
+    });
+}
+
+#[test]
+fn a_new_agent_repairs_what_is_wished_and_releases_what_is_not() {
+    alone(
+        "a_new_agent_repairs_what_is_wished_and_releases_what_is_not",
+        async || {
+            let (server, client, other) = (
+                PodNet::new("server", 2),
+                PodNet::new("client", 3),
+                PodNet::new("other", 4),
+            );
+            server.serve(80);
+            let node = Node::start(Path::new(ZDS), &[permissive(&server), permissive(&other)]);
+            let ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            node.state("other", Some("Captured")).await;
+            let mut live = client.call(at(server.v4, 80)).unwrap();
+            node.die().await;
+            live.echo().unwrap();
+            sh("ip netns exec server nft flush chain inet weft redirect_inbound");
+            let node = Node::start(Path::new(ZDS), &[permissive(&server), outside(&other)]);
+            node.state("server", Some("Captured")).await;
+            live.echo().unwrap();
+            node.state("other", None).await;
+            until("only the wished pod is served", || ztunnel.served() == ["server"]).await;
+            assert!(!other.nft().contains("weft"));
+            ztunnel.take_log();
+            client.call(at(server.v4, 80)).unwrap().echo().unwrap();
+            assert_eq!(ztunnel.take_log().len(), 1);
+        },
+    );
+}
+
+#[test]
+fn no_rules_before_the_ztunnel_serves() {
+    alone("no_rules_before_the_ztunnel_serves", async || {
+        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+        server.serve(80);
+        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+        let why = || node.tally.dump()["server"]["why"].as_str() == Some("no ztunnel is connected");
+        until("it says what it waits for", why).await;
+        assert!(!server.nft().contains("weft"));
+        client.call(at(server.v4, 80)).unwrap().echo().unwrap();
+        let ztunnel = Passing::start(Path::new(ZDS));
+        node.state("server", Some("Captured")).await;
+        client.call(at(server.v4, 80)).unwrap().echo().unwrap();
+        assert_eq!(ztunnel.take_log().len(), 1);
+    });
+}
+
+#[test]
+fn a_vanished_pod_is_let_go_and_a_new_sandbox_captured() {
+    alone("a_vanished_pod_is_let_go_and_a_new_sandbox_captured", async || {
+        let mut server = PodNet::new("server", 2);
+        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+        let ztunnel = Passing::start(Path::new(ZDS));
+        node.state("server", Some("Captured")).await;
+        sh("ip netns del server; ip link del veth2 2>/dev/null || true");
+        node.state("server", Some("Waiting")).await;
+        until("the ztunnel has let it go", || ztunnel.served().is_empty()).await;
+        server = PodNet::new("server", 2);
+        server.serve(80);
+        node.state("server", Some("Captured")).await;
+        Call::to(at(server.v4, 80)).unwrap().echo().unwrap();
+        assert_eq!(ztunnel.take_log().len(), 1);
+    });
+}
+
+#[test]
+fn datagrams_pass_counted_unless_guarded() {
+    alone("datagrams_pass_counted_unless_guarded", async || {
+        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+        let bind = |pod: &PodNet, port| {
+            let socket = pod.netns.run(|| std::net::UdpSocket::bind((pod.v4, port))).unwrap();
+            socket
+                .set_read_timeout(Some(std::time::Duration::from_millis(500)))
+                .unwrap();
+            socket
+        };
+        let (served, asked) = (bind(&server, 53), bind(&client, 53));
+        let ask = |from: &PodNet, to: &std::net::UdpSocket| {
+            let socket = bind(from, 0);
+            socket.send_to(b"?", to.local_addr().unwrap()).unwrap();
+            let (_, back) = to.recv_from(&mut [0; 9])?;
+            to.send_to(b"!", back).unwrap();
+            socket.recv_from(&mut [0; 9]).map(drop)
+        };
+        let mut node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+        let _ztunnel = Passing::start(Path::new(ZDS));
+        node.state("server", Some("Captured")).await;
+        ask(&client, &served).unwrap();
+        ask(&server, &asked).unwrap();
+        node.counted("server", "datagrams_inbound", 1).await;
+        node.counted("server", "datagrams_outbound", 1).await;
+        node.put(strict(&server));
+        until("guarded", || ask(&client, &served).is_err()).await;
+        ask(&server, &asked).expect("the answers to the pod's own questions pass");
+    });
+}
+
+#[test]
+fn many_plain_connections_of_one_client_do_not_collide() {
+    alone("many_plain_connections_of_one_client_do_not_collide", async || {
+        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+        // few ports, so that the client's own and those its connections are passed on from meet often
+        for pod in ["server", "client"] {
+            sh(&format!(
+                "ip netns exec {pod} sysctl -qw net.ipv4.ip_local_port_range='40000 40399'"
+            ));
+        }
+        server.serve(80);
+        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+        let _ztunnel = Passing::start(Path::new(ZDS));
+        node.state("server", Some("Captured")).await;
+        let mut live = Vec::new();
+        for index in 0..300 {
+            let call = client.call(at(server.v4, 80));
+            live.push(call.unwrap_or_else(|why| panic!("connection {index}: {why}")));
+        }
+        for call in &mut live {
+            call.echo().unwrap();
+        }
+    });
+}
+
+/// The policy rules and local routes of a pod.
+fn routing(uid: &str) -> String {
+    sh(&format!(
+        "ip -n {uid} rule; ip -n {uid} -6 rule 2>/dev/null || true; ip -n {uid} route show table 100 2>/dev/null || true"
+    ))
+}
