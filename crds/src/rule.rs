@@ -42,7 +42,11 @@ pub const POLICY_TARGET: Rule = Rule {
     cel: "self.all(r, (r.group == '' && r.kind == 'Service') || \
           (r.group == 'gateway.networking.k8s.io' && r.kind == 'Gateway'))",
     message: "an AuthorizationPolicy is attached to a Service (group '') or a Gateway (group 'gateway.networking.k8s.io')",
-    holds: |targets| every(targets, |group, kind| matches!((group, kind), ("", "Service") | (GATEWAY, "Gateway"))),
+    holds: |targets| {
+        every(targets, |group, kind| {
+            matches!((group, kind), ("", "Service") | (GATEWAY, "Gateway"))
+        })
+    },
 };
 
 /// What a TrafficPolicy may be attached to.

@@ -36,7 +36,13 @@ fn no_manifest_is_left_of_a_type_that_is_gone() {
     let known: BTreeSet<_> = crds::all().iter().map(file).collect();
     let found: BTreeSet<_> = fs::read_dir(folder())
         .expect("manifests/crds is there")
-        .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .expect("it can be listed")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     assert_eq!(found, known);
 }
