@@ -88,3 +88,45 @@ fn every(targets: &Value, allowed: fn(&str, &str) -> bool) -> bool {
         .as_array()
         .is_some_and(|targets| targets.iter().all(|it| allowed(&text(it, "group"), &text(it, "kind"))))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_rule_holds_where_its_cel_does() {
+        let service = json!({"group": "", "kind": "Service", "name": "a"});
+        let gateway = json!({"group": GATEWAY, "kind": "Gateway", "name": "a"});
+        let foreign = json!({"group": "x.io", "kind": "Service", "name": "a"});
+        for (rule, value, holds) in [
+            (&SINGLETON, json!({"metadata": {"name": "default"}}), true),
+            (&SINGLETON, json!({"metadata": {"name": "other"}}), false),
+            (&ONE_ATTACHMENT, json!({}), true),
+            (&ONE_ATTACHMENT, json!({"selector": {}}), true),
+            (&ONE_ATTACHMENT, json!({"selector": {}, "targetRefs": []}), false),
+            (&POLICY_TARGET, json!([service, gateway]), true),
+            (&POLICY_TARGET, json!([service, foreign]), false),
+            (&TRAFFIC_TARGET, json!([service]), true),
+            (&TRAFFIC_TARGET, json!([gateway]), false),
+            (&CONDITION_ASKS, json!({"key": "a", "notValues": ["b"]}), true),
+            (&CONDITION_ASKS, json!({"key": "a"}), false),
+            (&PORTS, json!({"1": {}, "65535": {}}), true),
+            (&PORTS, json!({"0": {}}), false),
+            (&PORTS, json!({"65536": {}}), false),
+            (&PORTS, json!({"http": {}}), false),
+        ] {
+            assert_eq!((rule.holds)(&value), holds, "{} {value}", rule.cel);
+        }
+    }
+
+    #[test]
+    fn every_rule_stands_in_a_schema() {
+        let all = serde_json::to_string(&crate::all()).expect("plain data");
+        for rule in ALL {
+            let cel = serde_json::to_string(rule.cel).expect("a string");
+            assert!(all.contains(&cel), "{}", rule.cel);
+        }
+    }
+}

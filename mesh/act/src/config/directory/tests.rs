@@ -312,6 +312,7 @@ fn a_change_of_several_files_is_one_batch() {
 fn what_takes_away_is_believed_only_when_seen_for_a_while() {
     let mut desk = Desk::new(&[("a.yaml", &namespace("a", "1")), ("b.yaml", &namespace("b", "1"))]);
     desk.look();
+    desk.source.shelf.patience = LONG;
     desk.remove("a.yaml");
     desk.write("b.yaml", "# nothing yet\n");
     assert!(desk.glance(), "both are doubtful");
@@ -319,7 +320,7 @@ fn what_takes_away_is_believed_only_when_seen_for_a_while() {
     desk.write("a.yaml", &namespace("a", "2"));
     assert!(desk.glance(), "one still is");
     assert!(desk.heard.has("a", "2") && desk.heard.deleted.is_empty());
-    thread::sleep(SECOND_LOOK);
+    desk.source.shelf.patience = Duration::ZERO;
     assert!(!desk.glance());
     assert_eq!(desk.heard.deleted, ["b"]);
 }
