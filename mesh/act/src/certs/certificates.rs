@@ -304,7 +304,7 @@ mod tests {
     impl Authority for Gate {
         fn sign<'a>(&'a self, identity: &'a Identity, csr: &'a str) -> BoxFuture<'a, Result<Signed, CertError>> {
             Box::pin(async move {
-                self.asking.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                self.asking.fetch_add(1, Ordering::SeqCst);
                 self.gate.acquire().await.unwrap().forget();
                 self.inner.sign(identity, csr).await
             })
@@ -349,7 +349,7 @@ mod tests {
             .map(|n| certificates.hold(&identity(&format!("a{n}"))))
             .collect();
         settle().await;
-        assert_eq!(gate.asking.load(std::sync::atomic::Ordering::SeqCst), 8);
+        assert_eq!(gate.asking.load(Ordering::SeqCst), 8);
         gate.gate.add_permits(20);
         for n in 0..20 {
             certificates.leaf(&identity(&format!("a{n}"))).await.unwrap();
