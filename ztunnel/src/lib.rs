@@ -1,8 +1,11 @@
 //! A node's life in the mesh: which pods are here, how they are captured, how their connections travel.
 //!
-//! In: pods and their network namespaces over ZDS ([`zds`]), the snapshot. Out: listeners inside the pods and
-//! rules that lead to them ([`capture`]), connections carried ([`traffic`]). Never: HTTP beyond CONNECT.
+//! In: pods and their network namespaces over ZDS ([`zds`]), the snapshot. Out: rules that lead into the mesh
+//! ([`capture`]), listeners inside the pods ([`node`]), connections carried ([`traffic`]). Never: HTTP beyond
+//! CONNECT.
 
 pub mod capture;
+pub mod node;
+mod source;
 pub mod traffic;
 pub mod zds;

@@ -1,2 +1,7 @@
-//! skeleton
-fn main() {}
+//! The L4 proxy of a node.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    act::process::main("ztunnel", |options: ztunnel::node::Options| ztunnel::node::run(&options))
+}

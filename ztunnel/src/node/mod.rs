@@ -1,0 +1,20 @@
+//! The pods of a node, and what the ztunnel does for each: it holds their leaves, opens listeners inside their
+//! network namespaces, hands what those accept to the workers, and lets a released pod run out (design 7 and 11).
+//! Comes in: pods over ZDS. Goes out: sockets for `traffic`. Never: what becomes of a connection.
+//!
+//! ```text
+//! pod announced . known in the snapshot . leaf held and there . listeners open . acknowledged
+//! released      . listeners serve on (--drain) . closed, GOAWAY . the last connection ends
+//! ```
+
+mod doors;
+mod life;
+mod options;
+mod pods;
+mod run;
+mod share;
+
+pub use life::{PodState, Settings};
+pub use options::Options;
+pub use pods::NodePods;
+pub use run::run;

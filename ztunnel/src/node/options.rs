@@ -1,0 +1,82 @@
+//! The command line of `ztunnel`.
+
+use std::{path::PathBuf, time::Duration};
+
+use act::{admin::AdminOptions, authority::CaOptions, telemetry::LogOptions};
+use clap::Parser;
+
+/// The L4 proxy of one node: carries the connections of its captured pods by mutual TLS (HBONE), and judges
+/// those that arrive.
+///
+/// It is given pods by weft-cni over a Unix socket (--zds), learns what should be from a directory of Kubernetes
+/// YAML (--config), and has the identities of its pods signed by the CA (--ca). It needs CAP_SYS_ADMIN to enter
+/// network namespaces and CAP_NET_ADMIN to mark sockets and to keep source addresses.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ztunnel", version)]
+pub struct Options {
+    /// Name of this node, as Pods write it in spec.nodeName
+    #[arg(long, env = "WEFT_NODE", value_name = "NAME")]
+    pub node: String,
+    /// Directory of Kubernetes YAML, watched: the mesh's configuration
+    #[arg(long, env = "WEFT_CONFIG", value_name = "DIR", default_value = "/etc/weft")]
+    pub config: PathBuf,
+    /// Unix socket on which weft-cni gives us pods
+    #[arg(long, env = "WEFT_ZDS", value_name = "PATH", default_value = "/var/run/weft/zds.sock")]
+    pub zds: PathBuf,
+    /// Trust domain of the mesh's identities, until a MeshConfig says otherwise
+    #[arg(long, env = "WEFT_TRUST_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// Threads that carry traffic: 1 to 64; by default a quarter of the cores, at least 2, at most 8
+    #[arg(long, env = "WEFT_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub workers: Option<u8>,
+    /// How long a connection waits for what is not known yet, before it is refused
+    #[arg(long, env = "WEFT_HOLD", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub hold: Duration,
+    /// How long the listeners of a released pod serve on, for peers that have not noticed
+    #[arg(long, env = "WEFT_DRAIN", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub drain: Duration,
+    /// How long open connections may go on after SIGTERM
+    #[arg(long, env = "WEFT_GRACE", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub grace: Duration,
+    /// Connections one pod may have open; further ones are refused
+    #[arg(long, env = "WEFT_POD_CONNECTIONS", value_name = "COUNT", default_value_t = 32768,
+          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub pod_connections: u32,
+    /// The CA.
+    #[command(flatten)]
+    pub ca: CaOptions,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogOptions,
+    /// Admin endpoints.
+    #[command(flatten)]
+    pub admin: AdminOptions,
+}
+
+impl Options {
+    /// How many workers: as asked, else a quarter of the cores, at least 2 and at most 8 (design 11).
+    pub fn worker_count(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(|| (cores / 4).clamp(2, 8), usize::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_its_defaults_are_the_designs() {
+        Options::command().debug_assert();
+        let options = Options::parse_from(["ztunnel", "--node", "n1"]);
+        assert_eq!((options.hold.as_secs(), options.drain.as_secs()), (5, 60));
+        assert!((2..=8).contains(&options.worker_count()));
+        assert_eq!(Options::parse_from(["ztunnel", "--node", "n", "--workers", "3"]).worker_count(), 3);
+        for wrong in [["--workers", "0"], ["--hold", "soon"], ["--pod-connections", "0"]] {
+            let line = ["ztunnel", "--node", "n"].into_iter().chain(wrong);
+            Options::try_parse_from(line).unwrap_err();
+        }
+    }
+}

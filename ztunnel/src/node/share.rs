@@ -1,0 +1,224 @@
+//! How a pod's connections are shared among the workers: each gets its own [`Traffic`], made when first needed.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use act::{
+    net::{original_destination, reset},
+    process::{NotTaken, Workers},
+    telemetry::{Connection, FlowLabels, Party, Reporter, Security},
+};
+use decide::model::{Refusal, ports};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::traffic::{LiveConnection, Pod, Traffic};
+
+/// Live connections on the home worker from which a pod counts as busy, and the others help.
+const BUSY: usize = 4;
+
+/// One pod's connections on all workers. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Share {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pod: Pod,
+    workers: Workers,
+    home: usize,
+    seats: Box<[OnceLock<Traffic>]>,
+    turn: AtomicUsize,
+    at_home: AtomicUsize,
+    most: usize,
+    places: Arc<Semaphore>,
+    /// Cancelled when what still lives is to end at once.
+    ended: CancellationToken,
+}
+
+/// Counts a connection on the home worker while it lives.
+struct AtHome(Arc<Inner>);
+
+impl Share {
+    /// A pod's share of every worker; `home` is the one that accepts, `most` bounds its connections.
+    pub(super) fn new(pod: Pod, workers: Workers, home: usize, most: usize) -> Self {
+        let seats = (0..workers.count()).map(|_| OnceLock::new()).collect();
+        Self {
+            inner: Arc::new(Inner {
+                pod,
+                home: home % workers.count(),
+                workers,
+                seats,
+                turn: AtomicUsize::new(home),
+                at_home: AtomicUsize::new(0),
+                most,
+                places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+                ended: CancellationToken::new(),
+            }),
+        }
+    }
+
+    pub(super) fn home(&self) -> usize {
+        self.inner.home
+    }
+
+    pub(super) fn workers(&self) -> &Workers {
+        &self.inner.workers
+    }
+
+    /// How many connections are open.
+    pub(super) fn open(&self) -> usize {
+        self.inner.most - self.inner.places.available_permits()
+    }
+
+    /// Every connection that lives now.
+    pub(super) fn live(&self) -> Vec<LiveConnection> {
+        let seats = self.inner.seats.iter().filter_map(OnceLock::get);
+        seats.flat_map(Traffic::live).collect()
+    }
+
+    /// Gives a freshly accepted socket to a worker, or refuses it. `port` is the listener's.
+    pub(super) fn give(&self, port: u16, socket: TcpStream, from: SocketAddr) {
+        let Ok(place) = self.inner.places.clone().try_acquire_owned() else {
+            let most = self.inner.most;
+            let refusal = Refusal::Overloaded(format!("{most} connections of one pod are open").into());
+            refused("pod-connections", labels(port, from, original_destination(&socket).ok()), &refusal);
+            return reset(socket);
+        };
+        let worker = self.choose(port);
+        if let Err(why) = self.hand_over(worker, port, socket, place) {
+            let labels = labels(port, from, None);
+            refused("worker-queue", labels, &Refusal::Overloaded(why.to_string().into()));
+        }
+    }
+
+    /// A tunnel carries many streams and lives long: tunnels are dealt out in turn. Other connections stay at
+    /// home, where they share tunnels, until that worker is busy.
+    fn choose(&self, port: u16) -> usize {
+        let inner = &self.inner;
+        if port != ports::HBONE && inner.at_home.load(Relaxed) < BUSY {
+            return inner.home;
+        }
+        inner.turn.fetch_add(1, Relaxed) % inner.workers.count()
+    }
+
+    /// A socket that is not taken is closed.
+    fn hand_over(
+        &self,
+        worker: usize,
+        port: u16,
+        socket: TcpStream,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), NotTaken> {
+        let inner = self.inner.clone();
+        let at_home = (worker == inner.home).then(|| AtHome::new(&inner));
+        self.inner.workers.spawn(worker, move || async move {
+            let _counted = (place, at_home);
+            let Some(traffic) = inner.seat(worker) else { return };
+            let Some(socket) = adopt(socket, worker == inner.home) else { return };
+            let served = async {
+                match port {
+                    ports::OUTBOUND => traffic.outbound(socket).await,
+                    ports::INBOUND_PLAINTEXT => traffic.plaintext(socket).await,
+                    _ => traffic.hbone(socket).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = inner.ended.cancelled() => {}
+                () = served => {}
+            }
+        })
+    }
+
+    /// Asks every peer to make no more streams, and waits until no connection is left. Stop accepting before.
+    pub(super) async fn drain(&self) {
+        let mut drained = Vec::new();
+        for (worker, _) in self.inner.seats.iter().enumerate().filter(|(_, seat)| seat.get().is_some()) {
+            let inner = self.inner.clone();
+            let (tell, told) = oneshot::channel::<()>();
+            let taken = self.inner.workers.spawn(worker, move || async move {
+                if let Some(traffic) = inner.seat(worker) {
+                    tokio::select! {
+                        () = traffic.drain() => {}
+                        () = inner.ended.cancelled() => {}
+                    }
+                }
+                drop(tell);
+            });
+            if taken.is_ok() {
+                drained.push(told);
+            }
+        }
+        for told in drained {
+            let _ = told.await;
+        }
+        let everything = u32::try_from(self.inner.most).unwrap_or(u32::MAX);
+        let _ = self.inner.places.acquire_many(everything).await;
+    }
+
+    /// Ends everything that still lives, at once.
+    pub(super) fn end(&self) {
+        self.inner.ended.cancel();
+    }
+}
+
+impl Inner {
+    /// A worker's own traffic; to be called on that worker.
+    fn seat(&self, worker: usize) -> Option<&Traffic> {
+        Some(self.seats.get(worker)?.get_or_init(|| Traffic::new(self.pod.clone())))
+    }
+}
+
+impl AtHome {
+    fn new(inner: &Arc<Inner>) -> Self {
+        inner.at_home.fetch_add(1, Relaxed);
+        Self(inner.clone())
+    }
+}
+
+impl Drop for AtHome {
+    fn drop(&mut self) {
+        self.0.at_home.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A socket accepted on another worker is polled by this one from now on.
+fn adopt(socket: TcpStream, here: bool) -> Option<TcpStream> {
+    if here {
+        return Some(socket);
+    }
+    TcpStream::from_std(socket.into_std().ok()?).ok()
+}
+
+/// What can be told of a connection that nobody has looked at.
+fn labels(port: u16, from: SocketAddr, to: Option<SocketAddr>) -> FlowLabels {
+    let party = |address| Party {
+        address,
+        ..Party::default()
+    };
+    FlowLabels {
+        reporter: match port {
+            ports::OUTBOUND => Reporter::Source,
+            _ => Reporter::Destination,
+        },
+        source: party(Some(from)),
+        destination: party(to),
+        service: None,
+        security: Security::None,
+        allowed_by: None,
+    }
+}
+
+fn refused(bound: &'static str, labels: FlowLabels, refusal: &Refusal) {
+    metrics::counter!("weft_connections_refused_total", "bound" => bound).increment(1);
+    Connection::refused(labels, refusal);
+}
