@@ -49,10 +49,7 @@ struct Entry {
 impl NodePods {
     /// No pods yet.
     pub fn new(settings: Settings, told: Gate) -> Self {
-        metrics::describe_gauge!(
-            "weft_ztunnel_pods",
-            "Pods this ztunnel has been given, by how they are served"
-        );
+        metrics::describe_gauge!("weft_ztunnel_pods", "Pods this ztunnel has been given, by how they are served");
         metrics::describe_gauge!("weft_zds_connected", "1 while an agent gives us pods");
         metrics::describe_counter!(
             "weft_connections_refused_total",

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 use std::{
     collections::BTreeMap,
     fs,
@@ -625,4 +622,3 @@ proptest! {
         prop_assert!(desk.heard.complete);
     }
 }
->>>>>>> main
