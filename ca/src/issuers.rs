@@ -64,7 +64,7 @@ pub struct IssuersError {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with the key issuers")]
 struct Document {
     issuers: Vec<Entry>,
 }

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod listen;
 pub mod options;
 pub mod rate;
+pub mod run;
 pub mod service;
 pub mod state;
 pub mod token;

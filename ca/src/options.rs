@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use act::{admin::AdminOptions, authority::leaf_life, telemetry::LogOptions};
 use clap::Parser;
+use decide::model::Identity;
 use rustls::pki_types::ServerName;
 
 use crate::{authority::Given, listen::Bounds, service::Terms, state::Pair, token::NodeRule};
@@ -38,7 +39,8 @@ pub struct Options {
         long,
         env = "WEFT_TRUST_DOMAIN",
         value_name = "NAME",
-        default_value = "cluster.local"
+        default_value = "cluster.local",
+        value_parser = trust_domain
     )]
     pub trust_domain: String,
     /// How long a certificate lives when the caller does not say
@@ -149,6 +151,15 @@ fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned()).map_err(|_| "it is neither a DNS name nor an address".to_owned())
 }
 
+fn trust_domain(text: &str) -> Result<String, String> {
+    match Identity::new(text, "namespace", "account") {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => {
+            Err("a trust domain holds only lower case letters, digits, '.', '-' and '_' (SPIFFE-ID 2.1)".to_owned())
+        }
+    }
+}
+
 fn account(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
@@ -180,6 +191,7 @@ mod tests {
             &["ca", "--leaf-life", "1s"][..],
             &["ca", "--ztunnel-account", "x"],
             &["ca", "--root-key", "k"],
+            &["ca", "--trust-domain", "Bad/x"],
         ] {
             Options::try_parse_from(wrong).unwrap_err();
         }

@@ -140,10 +140,7 @@ impl Body for Download {
     type Data = Bytes;
     type Error = BrokeOff;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
         let this = &mut *self;
         if let Some(deadline) = &mut this.deadline
             && deadline.as_mut().poll(context).is_ready()

@@ -28,6 +28,8 @@ pub(crate) struct Asked<'a> {
     /// Which waypoint we are.
     pub(crate) key: &'a WaypointKey,
     /// What the tunnel's stream was opened for.
+    pub(crate) authority: SocketAddr,
+    /// And what that is bound to.
     pub(crate) bound: &'a Bound,
     /// The client.
     pub(crate) client: &'a Identity,
@@ -64,13 +66,13 @@ impl Asked<'_> {
     pub(crate) fn choose(&self, routing: u64, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
         let (service, port) = match self.bound {
             Bound::Service(service, port) => (service, *port),
-            Bound::Workload(workload, port) => return self.to_workload(workload, *port, choice),
+            Bound::Workload(workload, port) => return self.toward_workload(workload, *port, choice),
         };
         let Some(request) = &self.request else {
-            return self.to_service(service, port, choice);
+            return self.toward_service(service, port, choice);
         };
         match route(service, port, Some(self.client.namespace()), request, routing) {
-            Route::Unrouted => self.to_service(service, port, choice),
+            Route::Unrouted => self.toward_service(service, port, choice),
             Route::Refused(refusal) => Err(refusal),
             Route::Rule { route, rule, backend } => {
                 let by = Decider {
@@ -78,14 +80,20 @@ impl Asked<'_> {
                     field: format!("spec.rules[{rule}]").into(),
                 };
                 let gone = |what: String| Refusal::BrokenRoute(by.clone(), what.into());
-                let rule = route.rules.get(rule).ok_or_else(|| gone("it has no such rule".into()))?;
-                let backend = rule.backends.get(backend).ok_or_else(|| gone("it has no such backend".into()))?;
+                let rule = route
+                    .rules
+                    .get(rule)
+                    .ok_or_else(|| gone("it has no such rule".into()))?;
+                let backend = rule
+                    .backends
+                    .get(backend)
+                    .ok_or_else(|| gone("it has no such backend".into()))?;
                 let service = self
                     .snapshot
                     .services
                     .get(&backend.service)
                     .ok_or_else(|| gone(format!("Service {} does not exist", backend.service)))?;
-                let chosen = self.to_service(service, backend.port, choice)?;
+                let chosen = self.toward_service(service, backend.port, choice)?;
                 Ok(Chosen {
                     route: Some(by),
                     timeout: rule.request_timeout,
@@ -111,20 +119,14 @@ impl Asked<'_> {
         }
     }
 
-    fn to_workload(&self, workload: &Arc<Workload>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
-        let address = workload
-            .addresses
-            .iter()
-            .find(|address| self.own.addresses.iter().any(|own| own.is_ipv4() == address.is_ipv4()))
-            .or(workload.addresses.first())
-            .ok_or(Refusal::NotConfigured)?;
-        let to = SocketAddr::new(*address, port);
+    fn toward_workload(&self, workload: &Arc<Workload>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
+        let to = SocketAddr::new(self.authority.ip().to_canonical(), port);
         let allowed_by = self.judge_by(&workload.policies, to)?;
         let chosen = along(&hop(self.snapshot, self.own, to, choice), to)?;
         Ok(Chosen { allowed_by, ..chosen })
     }
 
-    fn to_service(&self, service: &Arc<Service>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
+    fn toward_service(&self, service: &Arc<Service>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
         if let (Some(other), Some(address)) = (&service.waypoint, service.addresses.first())
             && other != self.key
         {

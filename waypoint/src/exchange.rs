@@ -34,7 +34,7 @@ use crate::{
     client::Client,
     head::{Forwarded, Head, strip},
     tale::Tale,
-    upstream::{Upstream, Unsent},
+    upstream::{Unsent, Upstream},
 };
 
 /// Endpoints, or connections to one, tried for one request while no byte of it has been sent.
@@ -124,7 +124,12 @@ impl Attempt<'_> {
                 Again::Whole(upload) if !last => body = Some(upload),
                 // The server closed a connection it had kept while the request was under way to it.
                 Again::Never(_) if reused && bodyless && self.head.is_idempotent() && !last => {}
-                Again::Whole(_) => return Err(Refusal::ConnectFailed(chosen.endpoint, "it closed every connection".into())),
+                Again::Whole(_) => {
+                    return Err(Refusal::ConnectFailed(
+                        chosen.endpoint,
+                        "it closed every connection".into(),
+                    ));
+                }
                 Again::Never(refusal) => return Err(refusal),
             }
         }
@@ -158,6 +163,7 @@ impl Attempt<'_> {
             snapshot,
             own,
             key: &self.client.waypoint.key,
+            authority: self.client.authority,
             bound,
             client: self.client.peer.identity(),
             address: self.client.remote.ip(),
@@ -227,8 +233,12 @@ fn finish(
     deadline: Option<Instant>,
 ) -> Response<Download> {
     tale.record.status = response.status().as_u16();
-    let switched = (response.status() == StatusCode::SWITCHING_PROTOCOLS)
-        .then(|| (hyper::upgrade::on(&mut response), response.headers().get(UPGRADE).cloned()));
+    let switched = (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| {
+        (
+            hyper::upgrade::on(&mut response),
+            response.headers().get(UPGRADE).cloned(),
+        )
+    });
     let (mut parts, body) = response.into_parts();
     strip(&mut parts.headers);
     parts.version = Version::default();

@@ -165,7 +165,11 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
         .get_all(TE)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")));
+        .any(|value| {
+            value
+                .split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        });
     for name in named.iter().chain(&HOP_BY_HOP).chain([&TE]) {
         headers.remove(name);
     }
@@ -211,7 +215,9 @@ fn asked_upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
         .any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")));
     let upgrade = headers.get(UPGRADE)?;
     // h2c would lead around every decision taken per request.
-    let h2c = upgrade.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("h2c"));
+    let h2c = upgrade
+        .to_str()
+        .is_ok_and(|value| value.to_ascii_lowercase().contains("h2c"));
     (version == Version::HTTP_11 && connection_says && !h2c).then(|| upgrade.clone())
 }
 
@@ -308,7 +314,12 @@ mod tests {
     #[test]
     fn an_upgrade_is_asked_for_again_except_to_h2c() {
         let upgrade = |to: &str| {
-            let head = read(get("/").header("connection", "keep-alive, Upgrade").header("upgrade", to)).unwrap();
+            let head = read(
+                get("/")
+                    .header("connection", "keep-alive, Upgrade")
+                    .header("upgrade", to),
+            )
+            .unwrap();
             head.request(()).unwrap().headers().get(UPGRADE).cloned()
         };
         assert_eq!(upgrade("websocket"), Some(HeaderValue::from_static("websocket")));

@@ -45,7 +45,13 @@ pub(crate) async fn serve(client: Arc<Client>, protocol: Protocol, io: Watched<S
             .auto_date_header(true)
             .serve_connection(io, service)
             .with_upgrades();
-        run(connection, http1::UpgradeableConnection::graceful_shutdown, &client, true).await;
+        run(
+            connection,
+            http1::UpgradeableConnection::graceful_shutdown,
+            &client,
+            true,
+        )
+        .await;
     }
 }
 

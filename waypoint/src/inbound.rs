@@ -98,7 +98,10 @@ async fn stream(waypoint: Arc<Waypoint>, incoming: Incoming, peer: Peer, remote:
         }
     };
     let snapshot = waypoint.reader.load();
-    let from_waypoint = snapshot.waypoints.values().any(|other| other.identity == *peer.identity());
+    let from_waypoint = || {
+        let mut waypoints = snapshot.waypoints.values();
+        waypoints.any(|other| other.identity == *peer.identity())
+    };
     let client = Client {
         told: told(incoming.headers(), remote, from_waypoint),
         waypoint,
@@ -203,7 +206,9 @@ fn declared(service: &Service, port: u16) -> Spoken {
     let port = service.ports.iter().find(|it| it.port == port);
     match port.and_then(|port| port.app_protocol.as_deref()) {
         Some("http" | "http2" | "grpc" | "h2c" | "kubernetes.io/h2c" | "kubernetes.io/ws") => Spoken::Http,
-        Some("tcp" | "tls" | "https" | "kubernetes.io/wss" | "mysql" | "mongo" | "redis" | "postgres") => Spoken::Opaque,
+        Some("tcp" | "tls" | "https" | "kubernetes.io/wss" | "mysql" | "mongo" | "redis" | "postgres") => {
+            Spoken::Opaque
+        }
         Some(_) | None => Spoken::Unknown,
     }
 }

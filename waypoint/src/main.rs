@@ -10,6 +10,7 @@ mod answer;
 mod body;
 mod choose;
 mod client;
+mod config;
 mod detect;
 mod exchange;
 mod head;
@@ -18,10 +19,15 @@ mod inbound;
 mod opaque;
 mod path;
 mod reach;
+mod run;
 mod tale;
 #[cfg(test)]
 mod tests;
 mod upstream;
 mod waypoint;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    act::process::main("waypoint", run::run)
+}

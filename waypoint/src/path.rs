@@ -53,7 +53,9 @@ fn decode(path: &str) -> Result<String, &'static str> {
                     return Err("the path holds a % that no two hex digits follow");
                 };
                 match high << 4 | low {
-                    b'/' | b'\\' => return Err("the path holds an encoded slash, which servers read in different ways"),
+                    b'/' | b'\\' => {
+                        return Err("the path holds an encoded slash, which servers read in different ways");
+                    }
                     0 => return Err("the path holds an encoded NUL"),
                     plain if is_unreserved(plain) => decoded.push(char::from(plain)),
                     other => encode(other, &mut decoded),
@@ -73,7 +75,9 @@ fn encode(byte: u8, into: &mut String) {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 /// RFC 3986 2.3.
@@ -116,8 +120,21 @@ mod tests {
     #[test]
     fn what_servers_read_in_different_ways_is_refused() {
         for path in [
-            "", "admin", "/a%2fb", "/a%2Fb", "/a%5cb", "/a\\b", "/a%00", "/%", "/%2", "/%zz", "/%+1", "/..", "/x/../..",
-            "/%2e%2e/x", "http://x/",
+            "",
+            "admin",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a%00",
+            "/%",
+            "/%2",
+            "/%zz",
+            "/%+1",
+            "/..",
+            "/x/../..",
+            "/%2e%2e/x",
+            "http://x/",
         ] {
             assert!(normalise(path).is_err(), "{path}");
         }

@@ -1,6 +1,11 @@
 //! Streams of bytes to destinations: HBONE with our own identity, or plain TCP.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use act::{
     certs::{BoxFuture, Certificates},
@@ -82,14 +87,14 @@ impl Network {
             .await
             .map_err(|_| no_certificate(&self.identity, "none arrived in time"))?
             .map_err(|error| no_certificate(&self.identity, &error.to_string()))?;
-        let left = leaf.not_after.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+        let left = leaf.not_after.duration_since(SystemTime::now()).unwrap_or_default();
         let source_address = own
             .addresses
             .iter()
             .find(|address| address.is_ipv4() == tunnel.dial.is_ipv4())
-            .or(own.addresses.first())
+            .or_else(|| own.addresses.first())
             .copied()
-            .unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+            .unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.into());
         let target = Target {
             source: own.uid.clone(),
             source_address,
@@ -131,6 +136,8 @@ fn no_certificate(identity: &Identity, why: &str) -> Refusal {
 
 impl fmt::Debug for Reached {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Reached").field("until", &self.until).finish_non_exhaustive()
+        out.debug_struct("Reached")
+            .field("until", &self.until)
+            .finish_non_exhaustive()
     }
 }

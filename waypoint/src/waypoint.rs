@@ -119,7 +119,12 @@ impl Waypoint {
                 && workload.owns_addresses()
         };
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = own.uid.as_ref().and_then(|uid| snapshot.workloads.get(uid)).filter(ours) {
+        if let Some(found) = own
+            .uid
+            .as_ref()
+            .and_then(|uid| snapshot.workloads.get(uid))
+            .filter(ours)
+        {
             return Ok(found.clone());
         }
         if own.looked_at == Some(snapshot.version) {

@@ -1,5 +1,7 @@
 //! Answers from a directory; nothing runs.
 
+use std::{os::unix::fs::PermissionsExt, process::Command};
+
 use super::{golden, weft};
 
 /// Asks about the directory `shop`.
@@ -100,4 +102,29 @@ fn help_and_completions_go_to_standard_output() {
         assert!(ran.out.contains("weft"), "{words:?}");
     }
     assert!(weft(&["why", "--help"]).out.contains("Examples:"));
+}
+
+#[test]
+fn demo_becomes_the_binary_beside_it_or_says_how_to_build_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = folder.path().join("weft");
+    std::fs::copy(env!("CARGO_BIN_EXE_weft"), &own).expect("a copy");
+    let demo = || {
+        Command::new(&own)
+            .args(["demo", "--check", "-x"])
+            .output()
+            .expect("weft runs")
+    };
+    let alone = demo();
+    let sentence = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(
+        sentence.contains("weft-demo cannot be run") && sentence.lines().count() == 1,
+        "{sentence}"
+    );
+    let beside = folder.path().join("weft-demo");
+    std::fs::write(&beside, "#!/bin/sh\necho \"$@\"\nexit 7\n").expect("a script");
+    std::fs::set_permissions(&beside, PermissionsExt::from_mode(0o755)).expect("it may run");
+    let told = demo();
+    assert_eq!((told.status.code(), &*told.stdout), (Some(7), &b"--check -x\n"[..]));
 }

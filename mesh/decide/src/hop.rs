@@ -11,6 +11,7 @@ use std::{
 pub use bound::{Bound, bound};
 pub use candidates::{Candidate, candidates};
 
+use self::candidates::pick_candidate;
 use crate::{
     model::{
         BoundWaypoint, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint, WaypointEndpoint, WaypointFor,
@@ -149,14 +150,10 @@ impl Way<'_> {
         if let Some(waypoint) = self.taken(service.waypoint.as_ref(), WaypointFor::Service) {
             return self.through(waypoint, addressed, Some(key.clone()));
         }
-        let candidates = match candidates(self.snapshot, service, addressed.port()) {
-            Ok(candidates) => candidates,
-            Err(refusal @ Refusal::UnknownAddress(_)) => return Hop::Hold(refusal),
-            Err(refusal) => return Hop::Refuse(refusal),
-        };
-        match pick(&candidates, |candidate| candidate.address, self.choice) {
-            Some(picked) => self.to_candidate(service, Some(addressed), picked),
-            None => Hop::Refuse(Refusal::NoEndpoint(key.clone())),
+        match pick_candidate(self.snapshot, service, addressed.port(), self.choice) {
+            Ok(picked) => self.to_candidate(service, Some(addressed), &picked),
+            Err(refusal @ Refusal::UnknownAddress(_)) => Hop::Hold(refusal),
+            Err(refusal) => Hop::Refuse(refusal),
         }
     }
 

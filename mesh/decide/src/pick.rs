@@ -34,7 +34,7 @@ pub fn pick<'c, T>(candidates: &'c [T], address: impl Fn(&T) -> SocketAddr, choi
 }
 
 /// Two distinct indexes below `count`, each ordered pair equally likely; twice the same when there is but one.
-fn draw(count: usize, random: u64) -> (usize, usize) {
+pub(crate) fn draw(count: usize, random: u64) -> (usize, usize) {
     let below = |half: u64, bound: usize| usize::try_from((half * bound as u64) >> 32).unwrap_or_default();
     let first = below(random >> 32, count);
     if count < 2 {
@@ -42,6 +42,14 @@ fn draw(count: usize, random: u64) -> (usize, usize) {
     }
     let other = below(random & u64::from(u32::MAX), count - 1);
     (first, if other < first { other } else { other + 1 })
+}
+
+/// Other randomness from the same word (SplitMix64's finisher), for a second draw that the first must not bias.
+pub(crate) fn mixed(random: u64) -> u64 {
+    let word = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 fn lighter<'c, T>(
@@ -53,8 +61,17 @@ fn lighter<'c, T>(
     let (Some(one), Some(two)) = (first, second) else {
         return first.or(second);
     };
+    Some(if is_lighter(two, one, address, choice) {
+        two
+    } else {
+        one
+    })
+}
+
+/// Whether `one` has less load than `other`.
+pub(crate) fn is_lighter<T>(one: &T, other: &T, address: impl Fn(&T) -> SocketAddr, choice: &Choice<'_>) -> bool {
     let load = |candidate: &T| (choice.load)(address(candidate).ip());
-    Some(if load(two) < load(one) { two } else { one })
+    load(one) < load(other)
 }
 
 #[cfg(test)]
@@ -110,15 +127,8 @@ mod tests {
     fn equal_loads_share_evenly() {
         let (count, draws) = (7, 70_000u64);
         let mut seen = HashMap::new();
-        let mut random = 1u64;
-        for _ in 0..draws {
-            // SplitMix64: every state gives one well mixed word.
-            random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (random ^ (random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            *seen
-                .entry(picked(count, mixed ^ (mixed >> 31), &|_| 0, &[]))
-                .or_insert(0u64) += 1;
+        for draw in 0..draws {
+            *seen.entry(picked(count, mixed(draw), &|_| 0, &[])).or_insert(0u64) += 1;
         }
         let fair = draws / count as u64;
         assert!(seen.values().all(|times| times.abs_diff(fair) < fair / 10), "{seen:?}");

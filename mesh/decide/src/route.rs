@@ -46,18 +46,16 @@ pub fn route(service: &Arc<Service>, port: u16, caller: Option<&str>, request: &
 }
 
 /// The routes that hold for this caller on this port, oldest first.
-pub fn attached<'s>(service: &'s Service, port: u16, caller: Option<&str>) -> impl Iterator<Item = &'s Arc<HttpRoute>> {
+pub fn attached<'a>(
+    service: &'a Service,
+    port: u16,
+    caller: Option<&'a str>,
+) -> impl Iterator<Item = &'a Arc<HttpRoute>> {
     let on_port = move |route: &&Arc<HttpRoute>| route.parent_port.is_none_or(|only| only == port);
-    let own = |route: &Arc<HttpRoute>| route.consumer && caller == Some(&*route.object.namespace);
+    let own = move |route: &Arc<HttpRoute>| route.consumer && caller == Some(&*route.object.namespace);
     let consumes = service.routes.iter().filter(on_port).any(own);
-    let caller = caller.map(str::to_owned);
-    service.routes.iter().filter(on_port).filter(move |route| {
-        if consumes {
-            route.consumer && caller.as_deref() == Some(&*route.object.namespace)
-        } else {
-            !route.consumer
-        }
-    })
+    let holds = move |route: &&Arc<HttpRoute>| if consumes { own(route) } else { !route.consumer };
+    service.routes.iter().filter(on_port).filter(holds)
 }
 
 /// The rule with the most specific match; the first of equals.

@@ -18,17 +18,27 @@ use crate::waypoint::Settings;
 const WEB: &str = "10.2.0.1:80";
 
 async fn servers(world: &World) -> [std::sync::Arc<Server>; 2] {
-    [world.server("a", "10.1.0.1:8080").await, world.server("b", "10.1.0.2:8080").await]
+    [
+        world.server("a", "10.1.0.1:8080").await,
+        world.server("b", "10.1.0.2:8080").await,
+    ]
 }
 
 #[tokio::test]
 async fn too_many_headers_are_refused() {
     let world = World::new().await;
     let servers = servers(&world).await;
-    let many = |count| (0..count).fold(Request::get("/"), |request, index| request.header(format!("x-{index}"), "1"));
+    let many = |count| {
+        (0..count).fold(Request::get("/"), |request, index| {
+            request.header(format!("x-{index}"), "1")
+        })
+    };
     for mut connection in [world.http1("web", WEB).await, world.http2("web", WEB).await] {
         assert_eq!(connection.send(many(15)).await.status, 200);
-        connection.send(many(20 + 1)).await.refused(400, "MALFORMED", "more than 20 headers");
+        connection
+            .send(many(20 + 1))
+            .await
+            .refused(400, "MALFORMED", "more than 20 headers");
     }
     assert_eq!(servers.iter().map(|server| server.requests().len()).sum::<usize>(), 2);
 }
@@ -38,11 +48,18 @@ async fn a_head_too_long_is_refused() {
     let world = World::new().await;
     let servers = servers(&world).await;
     let mut io = world.stream("web", WEB).await.unwrap();
-    let head = format!("GET / HTTP/1.1\r\nhost: web\r\nx-long: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let head = format!(
+        "GET / HTTP/1.1\r\nhost: web\r\nx-long: {}\r\n\r\n",
+        "x".repeat(64 * 1024)
+    );
     let _ = io.write_all(head.as_bytes()).await;
     let mut answer = Vec::new();
     let _ = timeout(SOON, io.read_to_end(&mut answer)).await.unwrap();
-    assert!(String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 431"), "{:?}", String::from_utf8_lossy(&answer));
+    assert!(
+        String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 431"),
+        "{:?}",
+        String::from_utf8_lossy(&answer)
+    );
     assert!(servers.iter().all(|server| server.requests().is_empty()));
 }
 
@@ -75,7 +92,10 @@ async fn an_idle_connection_ends() {
     let mut io = world.stream("web", WEB).await.unwrap();
     io.write_all(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n").await.unwrap();
     let mut answer = String::new();
-    timeout(SOON, io.read_to_string(&mut answer)).await.expect("it is ended").unwrap();
+    timeout(SOON, io.read_to_string(&mut answer))
+        .await
+        .expect("it is ended")
+        .unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
@@ -112,9 +132,10 @@ async fn a_drain_finishes_what_flies_and_takes_no_more() {
         server.slow(0).await;
         server.go_on();
     }
-    let ((first, mut one), (second, mut two)) = timeout(SOON, async { (flying.await.unwrap(), flying_too.await.unwrap()) })
-        .await
-        .unwrap();
+    let ((first, mut one), (second, mut two)) =
+        timeout(SOON, async { (flying.await.unwrap(), flying_too.await.unwrap()) })
+            .await
+            .unwrap();
     assert_eq!((first.status, second.status), (200, 200));
     assert_eq!(first.headers["connection"], "close");
     for connection in [&mut one, &mut two] {

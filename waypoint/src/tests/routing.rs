@@ -61,7 +61,11 @@ async fn a_request_in_flight_survives_a_change() {
     }
     let (first, second) = tokio::time::timeout(SOON, flying).await.unwrap().unwrap();
     assert_eq!(first.status, 200);
-    assert_eq!((second.status, &*second.body), (200, "c"), "the same connection goes by the new route");
+    assert_eq!(
+        (second.status, &*second.body),
+        (200, "c"),
+        "the same connection goes by the new route"
+    );
     assert_eq!(c.requests().len(), 1);
 }
 
@@ -95,7 +99,10 @@ async fn what_cannot_be_routed_says_so() {
     world.get("web", "/").await.refused(404, "NO_ROUTE", "shop/web");
     assert_eq!(world.get("web", "/only/x").await.status, 200);
     with_route([route("/", &[("gone", 1)], None)].into());
-    world.get("web", "/").await.refused(500, "BROKEN_ROUTE", "HTTPRoute shop/web");
+    world
+        .get("web", "/")
+        .await
+        .refused(500, "BROKEN_ROUTE", "HTTPRoute shop/web");
     with_route(Arc::new([]));
     world.change(|snapshot| edit_service(snapshot, "web", |service| service.endpoints = Arc::new([])));
     world.get("web", "/").await.refused(503, "NO_ENDPOINT", "shop/web");
@@ -109,7 +116,10 @@ async fn a_request_that_takes_too_long_gets_504() {
             service.routes = [route("/", &[("web", 1)], Some(Duration::from_millis(200)))].into();
         });
     });
-    world.get("web", "/slow").await.refused(504, "DEADLINE", "request timeout");
+    world
+        .get("web", "/slow")
+        .await
+        .refused(504, "DEADLINE", "request timeout");
     assert_eq!(world.get("web", "/").await.status, 200);
 }
 
@@ -127,7 +137,10 @@ async fn a_dead_endpoint_is_passed_over() {
 #[tokio::test]
 async fn without_any_live_endpoint_the_answer_is_503() {
     let world = World::new().await;
-    world.get("web", "/").await.refused(503, "CONNECT", "could not be connected");
+    world
+        .get("web", "/")
+        .await
+        .refused(503, "CONNECT", "could not be connected");
 }
 
 #[tokio::test]
@@ -146,7 +159,10 @@ async fn a_pod_outside_the_mesh_is_reached_in_plain() {
 #[tokio::test]
 async fn a_workload_that_is_asked_for_gets_the_request_itself() {
     let world = World::new().await;
-    let (a, b) = (world.server("a", "10.1.0.1:8080").await, world.server("b", "10.1.0.2:8080").await);
+    let (a, b) = (
+        world.server("a", "10.1.0.1:8080").await,
+        world.server("b", "10.1.0.2:8080").await,
+    );
     world.change(|snapshot| {
         edit_service(snapshot, "web", |service| {
             service.routes = [route("/never", &[("gone", 1)], None)].into();
@@ -192,7 +208,10 @@ async fn an_unbound_authority_is_refused_before_dialling() {
 #[tokio::test]
 async fn a_service_that_is_no_longer_bound_is_refused_on_kept_connections_too() {
     let world = World::new().await;
-    let _servers = [world.server("a", "10.1.0.1:8080").await, world.server("b", "10.1.0.2:8080").await];
+    let _servers = [
+        world.server("a", "10.1.0.1:8080").await,
+        world.server("b", "10.1.0.2:8080").await,
+    ];
     let mut kept = world.http1("web", WEB).await;
     assert_eq!(kept.get("/").await.status, 200);
     world.change(|snapshot| edit_service(snapshot, "web", |service| service.waypoint = None));

@@ -122,11 +122,8 @@ impl Server {
         if io.read_exact(&mut first).await.is_err() {
             return;
         }
-        let mut io = crate::activity::Watched::new(
-            Bytes::copy_from_slice(&first),
-            io,
-            crate::activity::Activity::new(),
-        );
+        let mut io =
+            crate::activity::Watched::new(Bytes::copy_from_slice(&first), io, crate::activity::Activity::new());
         if first[0] == b'*' {
             self.opaque.fetch_add(1, SeqCst);
             echo(&mut io).await;

@@ -171,7 +171,11 @@ impl World {
         let hbone = workload.capture.speaks_hbone();
         let leaf = hbone.then(|| self.authority.leaf(&workload.identity).unwrap());
         let (server, real) = Server::start(name, leaf).await;
-        let dialled = if hbone { SocketAddr::new(address.ip(), 15008) } else { address };
+        let dialled = if hbone {
+            SocketAddr::new(address.ip(), 15008)
+        } else {
+            address
+        };
         self.network.addresses.lock().unwrap().insert(dialled, real);
         server
     }
@@ -194,7 +198,9 @@ impl World {
             baggage: None,
             traceparent: None,
         };
-        let stream = tokio::time::timeout(SOON, self.pool.open(&target, &connect)).await.unwrap()?;
+        let stream = tokio::time::timeout(SOON, self.pool.open(&target, &connect))
+            .await
+            .unwrap()?;
         Ok(stream.into_io())
     }
 
@@ -303,7 +309,12 @@ pub(super) fn put_service(snapshot: &mut Snapshot, name: &str, address: &str, po
 
 /// Changes a workload.
 pub(super) fn edit_pod(snapshot: &mut Snapshot, name: &str, edit: impl FnOnce(&mut Workload)) {
-    let mut pod = snapshot.workloads.get(&*format!("shop.{name}")).unwrap().as_ref().clone();
+    let mut pod = snapshot
+        .workloads
+        .get(&*format!("shop.{name}"))
+        .unwrap()
+        .as_ref()
+        .clone();
     edit(&mut pod);
     snapshot.put_workload(Arc::new(pod));
 }

@@ -41,7 +41,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     may_enter(&options.netns_dir)?;
     let readiness = Readiness::new();
     let told = readiness.gate("its first complete configuration, and every pod of it to be announced");
-    let reader = source::directory(&options.config, &options.trust_domain)?;
+    let reader = source::watch(&options.config, &options.trust_domain)?;
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
     let agent = Agent::new(&options.node, &options.netns_dir, reader.clone(), announcements);

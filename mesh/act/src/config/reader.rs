@@ -49,9 +49,26 @@ impl Reader {
         }
         self.load()
     }
+
+    /// Waits for the first snapshot of which this is true: the one now, or a later one.
+    pub async fn wait_for(&mut self, mut is_so: impl FnMut(&Snapshot) -> bool) -> Arc<Snapshot> {
+        loop {
+            self.version.mark_unchanged();
+            let snapshot = self.load();
+            if is_so(&snapshot) {
+                return snapshot;
+            }
+            self.changed().await;
+        }
+    }
 }
 
 impl Publisher {
+    /// Whether there is a reader left.
+    pub fn has_readers(&self) -> bool {
+        self.version.receiver_count() > 0
+    }
+
     /// Makes a snapshot the current one.
     pub fn publish(&self, snapshot: Snapshot) {
         let version = snapshot.version;

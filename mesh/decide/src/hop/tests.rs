@@ -437,6 +437,36 @@ fn a_workload_bound_itself_is_bound_on_every_port_but_the_meshs() {
     assert!(asked(15006).is_err());
 }
 
+#[test]
+fn of_many_endpoints_only_the_usable_are_picked_and_evenly() {
+    let mut shop = Shop::new();
+    let pods: Vec<_> = (0..20u8)
+        .map(|it| pod("demo", &format!("web-{it}"), &format!("10.1.1.{it}")))
+        .collect();
+    let mut endpoints: Vec<_> = pods.iter().map(|pod| endpoint(pod, (80, 8080))).collect();
+    for unusable in [0, 1, 7, 19] {
+        endpoints[unusable].ready = false;
+    }
+    shop.service.endpoints = endpoints.into();
+    let workloads: Vec<_> = pods.iter().chain([&shop.client]).collect();
+    let snapshot = snapshot(&workloads, &[&shop.service], &[]);
+    let failed = [at("10.1.1.2:8080")];
+    let mut seen = std::collections::BTreeMap::new();
+    let draws = 30_000;
+    for random in 0..draws {
+        let choice = Choice {
+            random: crate::pick::mixed(random),
+            load: &idle,
+            avoid: &failed,
+        };
+        let found = hop(&snapshot, &shop.client, at("10.2.0.1:80"), &choice);
+        *seen.entry(tunnel_to(&found).expect("a tunnel").0).or_insert(0u64) += 1;
+    }
+    assert_eq!(seen.len(), 15, "{seen:?}");
+    let fair = draws / 15;
+    assert!(seen.values().all(|times| times.abs_diff(fair) < fair / 5), "{seen:?}");
+}
+
 proptest! {
     /// Whatever is bound to whatever: a waypoint is only ever asked for what is bound to it, and nothing that
     /// needs HTTP to decide arrives in another way.

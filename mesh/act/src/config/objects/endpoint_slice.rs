@@ -123,6 +123,14 @@ impl EndpointSlice {
         self.metadata.label("kubernetes.io/service-name")
     }
 
+    /// Addresses of endpoints that do not say which pod they are.
+    pub fn addresses_of_nobody(&self) -> impl Iterator<Item = IpAddr> {
+        self.endpoints
+            .iter()
+            .filter(|endpoint| endpoint.pod().is_none())
+            .filter_map(SliceEndpoint::address)
+    }
+
     fn check_addresses(&self) -> Result<(), FieldError> {
         let unreadable = |endpoint: &SliceEndpoint| endpoint.address().is_none();
         match self.endpoints.iter().position(unreadable) {
@@ -141,5 +149,12 @@ impl SliceEndpoint {
     pub fn address(&self) -> Option<IpAddr> {
         let first = self.addresses.first()?;
         first.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    }
+
+    /// The pod it says it is.
+    pub fn pod(&self) -> Option<&SliceTarget> {
+        self.target_ref
+            .as_ref()
+            .filter(|target| &*target.kind == "Pod" && !target.name.is_empty())
     }
 }

@@ -101,6 +101,9 @@ impl Service {
     /// Its cluster IPs, first one first, each once; none when headless or external.
     pub fn addresses(&self) -> Vec<IpAddr> {
         let mut all: Vec<IpAddr> = Vec::new();
+        if self.spec.kind == ServiceType::ExternalName {
+            return all;
+        }
         for (_, written) in self.written_addresses() {
             let Ok(address) = written.parse::<IpAddr>() else {
                 continue;

@@ -1,1 +1,0 @@
-//! The embedded default source: a directory of Kubernetes YAML, watched.

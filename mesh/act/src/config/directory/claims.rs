@@ -1,0 +1,198 @@
+//! Which files define which object, and what the feed has been told of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use decide::model::{ObjectRef, Place, Problem};
+
+use super::shelf::Turn;
+use crate::config::{
+    Change,
+    admission::{Admission, Ruling},
+    objects::{Object, Origin},
+};
+
+/// Which files define which object, and what the feed has been told of it.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    files: HashMap<PathBuf, Arc<[Admission]>>,
+    /// Files in order and the index in each.
+    claims: HashMap<ObjectRef, BTreeSet<(PathBuf, usize)>>,
+    told: BTreeMap<ObjectRef, Told>,
+}
+
+/// What the feed has been told of one object.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Told {
+    held: Option<Held>,
+    rejected: Vec<Problem>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Held {
+    object: Object,
+    origin: Origin,
+    /// Not what somebody wrote: what holds while that is refused.
+    stand_in: bool,
+}
+
+impl Claims {
+    /// Takes in what files hold now: the objects this touches.
+    pub(super) fn claim(&mut self, turns: Vec<Turn>) -> BTreeSet<ObjectRef> {
+        let mut touched = BTreeSet::new();
+        for Turn { file, before, now } in turns {
+            for (index, admission) in before.iter().enumerate() {
+                if let Some(claims) = self.claims.get_mut(&admission.object) {
+                    claims.remove(&(file.clone(), index));
+                }
+                touched.insert(admission.object.clone());
+            }
+            for (index, admission) in now.iter().enumerate() {
+                let claims = self.claims.entry(admission.object.clone()).or_default();
+                claims.insert((file.clone(), index));
+                touched.insert(admission.object.clone());
+            }
+            if now.is_empty() {
+                self.files.remove(&file);
+            } else {
+                self.files.insert(file, now);
+            }
+        }
+        touched
+    }
+
+    /// What is to be told of these objects.
+    pub(super) fn settle(&mut self, touched: BTreeSet<ObjectRef>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for object in touched {
+            let before = self.told.remove(&object).unwrap_or_default();
+            let now = self.judge(&object, &before);
+            tell(&object, &before, &now, &mut changes);
+            if now != Told::default() {
+                self.told.insert(object, now);
+            } else if self.claims.get(&object).is_some_and(BTreeSet::is_empty) {
+                self.claims.remove(&object);
+            }
+        }
+        changes
+    }
+
+    /// What is to be told of something that is no object: a file, the directory.
+    pub(super) fn trouble(&mut self, object: ObjectRef, trouble: Option<Problem>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let before = self.told.remove(&object).unwrap_or_default();
+        let now = Told {
+            held: None,
+            rejected: trouble.into_iter().collect(),
+        };
+        tell(&object, &before, &now, &mut changes);
+        if now != Told::default() {
+            self.told.insert(object, now);
+        }
+        changes
+    }
+
+    /// What holds of an object: its first definition by file and line.
+    fn judge(&self, object: &ObjectRef, before: &Told) -> Told {
+        let claims = self.claims.get(object).into_iter().flatten();
+        let mut admissions = claims.filter_map(|(file, index)| self.files.get(file)?.get(*index));
+        let Some(first) = admissions.next() else {
+            return Told::default();
+        };
+        let repeated: Vec<Problem> = admissions.map(|other| repeated(object, first, &other.place)).collect();
+        match &first.ruling {
+            Ruling::Admitted(admitted, origin) => Told {
+                held: Some(Held {
+                    object: admitted.clone(),
+                    origin: with(origin, &[], repeated),
+                    stand_in: false,
+                }),
+                rejected: Vec::new(),
+            },
+            Ruling::Refused { problems, stand_in } => {
+                let good = before.held.as_ref().filter(|held| !held.stand_in);
+                match (good, stand_in) {
+                    (Some(good), _) => Told {
+                        held: Some(good.clone()),
+                        rejected: so(problems, "The last good version stays.", repeated),
+                    },
+                    (None, Some((stand_in, origin))) => {
+                        let told = so(problems, "Until it is corrected it restricts as far as it could have.", repeated);
+                        Told {
+                            held: Some(Held {
+                                object: stand_in.clone(),
+                                origin: with(origin, &told, Vec::new()),
+                                stand_in: true,
+                            }),
+                            rejected: Vec::new(),
+                        }
+                    }
+                    (None, None) => Told {
+                        held: None,
+                        rejected: so(problems, "It is left out.", repeated),
+                    },
+                }
+            }
+        }
+    }
+}
+
+/// The changes from what was told to what is to be told.
+fn tell(object: &ObjectRef, before: &Told, now: &Told, changes: &mut Vec<Change>) {
+    let mut rejected = &before.rejected;
+    let nothing = Vec::new();
+    match (&before.held, &now.held) {
+        (Some(_), None) => {
+            changes.push(Change::Delete(object.clone()));
+            rejected = &nothing;
+        }
+        (before, Some(held)) if before.as_ref() != Some(held) => {
+            if !rejected.is_empty() {
+                changes.push(Change::Accept(object.clone()));
+                rejected = &nothing;
+            }
+            changes.push(Change::Put(Box::new(held.object.clone()), held.origin.clone()));
+        }
+        _ => {}
+    }
+    if *rejected == now.rejected {
+        return;
+    }
+    if !rejected.is_empty() {
+        changes.push(Change::Accept(object.clone()));
+    }
+    changes.extend(now.rejected.iter().cloned().map(Change::Reject));
+}
+
+fn with(origin: &Origin, instead: &[Problem], more: Vec<Problem>) -> Origin {
+    let mut origin = origin.clone();
+    if !instead.is_empty() {
+        origin.problems = instead.to_vec();
+    }
+    origin.problems.extend(more);
+    origin
+}
+
+/// Problems with what they lead to.
+fn so(problems: &[Problem], consequence: &str, more: Vec<Problem>) -> Vec<Problem> {
+    let mut all: Vec<Problem> = problems.to_vec();
+    for problem in &mut all {
+        problem.what = format!("{} {consequence}", problem.what).into();
+    }
+    all.extend(more);
+    all
+}
+
+fn repeated(object: &ObjectRef, first: &Admission, place: &Place) -> Problem {
+    let Place { file, line } = &first.place;
+    Problem {
+        object: object.clone(),
+        field: "".into(),
+        what: format!("is defined twice; this one is ignored, the one at {file}:{line} counts.").into(),
+        remedy: "Keep one of them.".into(),
+        place: Some(place.clone()),
+    }
+}

@@ -1,0 +1,61 @@
+//! Who owns what only one may own: an address, a UID. Whatever the order of arrival, the same one wins.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
+
+/// Claimants by what they claim; the least of them owns it.
+#[derive(Debug)]
+pub(super) struct Claims<K, C>(HashMap<K, BTreeSet<C>>);
+
+impl<K: Hash + Eq, C: Ord> Claims<K, C> {
+    pub(super) fn add(&mut self, key: K, claimant: C) {
+        self.0.entry(key).or_default().insert(claimant);
+    }
+
+    pub(super) fn remove(&mut self, key: &K, claimant: &C) {
+        if let Some(claimants) = self.0.get_mut(key) {
+            claimants.remove(claimant);
+            if claimants.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+
+    pub(super) fn owner(&self, key: &K) -> Option<&C> {
+        self.0.get(key)?.first()
+    }
+
+    pub(super) fn all(&self, key: &K) -> impl Iterator<Item = &C> {
+        self.0.get(key).into_iter().flatten()
+    }
+}
+
+impl<K, C> Default for Claims<K, C> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_claimant_owns_in_whatever_order_they_come_and_the_next_inherits() {
+        for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+            let mut claims = Claims::default();
+            for claimant in order {
+                claims.add("address", claimant);
+            }
+            assert_eq!(claims.owner(&"address"), Some(&1));
+            claims.remove(&"address", &1);
+            assert_eq!(claims.owner(&"address"), Some(&2));
+            claims.remove(&"address", &3);
+            claims.remove(&"address", &2);
+            assert_eq!(claims.owner(&"address"), None);
+            assert!(claims.0.is_empty());
+        }
+    }
+}

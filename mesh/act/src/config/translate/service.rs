@@ -1,0 +1,219 @@
+//! Services: what stands behind them, which waypoint their traffic takes, what judges it, how it is routed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use decide::model::{AppliedPolicy, HttpRoute, Policy, PolicySet, Service, ServicePort, WaypointFor};
+
+use super::{
+    Translation,
+    endpoints::{Behind, behind, tcp_ports},
+    links::Referrer,
+    name::Name,
+    policy::TargetKind,
+    problem::Part,
+    waypoint::{Binding, bind, label_problems, reference, served},
+};
+use crate::config::objects::{self, FieldError, ServiceType};
+
+const KIND: &str = "Service";
+
+/// What the pods behind a Service need to know of it.
+#[derive(Debug, PartialEq)]
+pub(super) struct ServiceState {
+    pub(super) behind: Behind,
+    pub(super) binding: Binding,
+    /// Policies that target it, or its waypoint.
+    pub(super) policies: Vec<Arc<Policy>>,
+}
+
+impl Translation {
+    /// Translates one Service anew, and marks the pods whose share in it changed.
+    pub(super) fn translate_service(&mut self, name: &Name) {
+        self.work.services += 1;
+        let written = self.store.services.get(name).cloned();
+        let written = written.filter(|service| service.spec.kind != ServiceType::ExternalName);
+        let new = written.as_ref().map(|service| self.service_state(name, service));
+        let old = self.services.remove(name);
+        self.mark_pods_behind(old.as_ref(), new.as_ref());
+        if old.as_ref().map(|it| &it.binding) != new.as_ref().map(|it| &it.binding) {
+            let targeting = self.policies.targeting_names(TargetKind::Service, name);
+            self.dirty.policy_problems.extend(targeting.cloned());
+        }
+        let pods = new.iter().flat_map(|state| state.behind.pods.keys().cloned());
+        self.pods_behind.set(name, pods.collect());
+        let named = new.iter().filter_map(|state| state.binding.named.clone());
+        self.waypoints_named
+            .set(&Referrer::Service(name.clone()), named.collect());
+        match (written, new) {
+            (Some(written), Some(state)) => {
+                self.service_problems(name, &written);
+                let service = self.service(name, &written, &state);
+                self.put_service(service);
+                self.services.insert(name.clone(), state);
+            }
+            _ => {
+                self.problems.set(name.object(KIND), Part::Object, Vec::new());
+                self.problems.set(name.object(KIND), Part::References, Vec::new());
+                self.changed |= self.snapshot.services.remove(&name.service_key()).is_some();
+            }
+        }
+    }
+
+    /// Sets or clears the owner of every address that changed hands.
+    pub(super) fn settle_service_addresses(&mut self) {
+        for address in std::mem::take(&mut self.dirty.service_addresses) {
+            let owner = self.store.service_at(address).map(Name::service_key);
+            let owner = owner.filter(|key| self.snapshot.services.get(key).is_some());
+            if self.snapshot.service_addresses.get(&address) == owner.as_ref() {
+                continue;
+            }
+            self.changed = true;
+            match owner {
+                Some(key) => self.snapshot.service_addresses.insert(address, key),
+                None => drop(self.snapshot.service_addresses.remove(&address)),
+            }
+        }
+    }
+
+    fn service_state(&self, name: &Name, service: &objects::Service) -> ServiceState {
+        let behind = behind(&self.store, name, service);
+        let binding = self.service_binding(name, service, &behind);
+        let mut policies: Vec<Arc<Policy>> = self.policies.targeting(TargetKind::Service, name).cloned().collect();
+        if let Some((key, _)) = &binding.standing {
+            let gateway = Name::new(&key.namespace, key.name.clone());
+            policies.extend(self.policies.targeting(TargetKind::Gateway, &gateway).cloned());
+        }
+        policies.sort_unstable_by(|a, b| (a.action, &a.object).cmp(&(b.action, &b.object)));
+        policies.dedup_by(|a, b| a.object == b.object);
+        ServiceState {
+            behind,
+            binding,
+            policies,
+        }
+    }
+
+    /// The Service's own label, else the service account's that all its endpoints share, else its namespace's.
+    /// A waypoint's own Service stands behind no waypoint.
+    fn service_binding(&self, name: &Name, service: &objects::Service, behind: &Behind) -> Binding {
+        let store = &self.store;
+        let namespace = &name.namespace;
+        let pods = || behind.pods.keys().map(|pod| store.pods.get(pod));
+        let serves = |pod: Option<&Arc<objects::Pod>>| pod.is_some_and(|pod| matches!(served(store, pod), Ok(Some(_))));
+        let has_pods = !behind.pods.is_empty() && !behind.foreign;
+        if has_pods && pods().all(serves) {
+            return Binding::default();
+        }
+        let of_account = || {
+            let accounts: BTreeSet<Option<&str>> = pods().map(|pod| pod.map(|it| it.service_account())).collect();
+            let account = accounts
+                .first()
+                .copied()
+                .flatten()
+                .filter(|_| has_pods && accounts.len() == 1)?;
+            let account = store.accounts.get(&Name::new(namespace, account))?;
+            reference(&account.metadata, namespace)
+        };
+        let of_namespace = || reference(&store.namespace(namespace)?.metadata, namespace);
+        let reference = reference(&service.metadata, namespace)
+            .or_else(of_account)
+            .or_else(of_namespace);
+        bind(store, &self.snapshot.mesh, reference, namespace, WaypointFor::Service)
+    }
+
+    fn mark_pods_behind(&mut self, old: Option<&ServiceState>, new: Option<&ServiceState>) {
+        let judged_alike = match (old, new) {
+            (Some(old), Some(new)) => old.binding == new.binding && old.policies == new.policies,
+            _ => false,
+        };
+        for (state, other) in [(old, new), (new, old)] {
+            let Some(state) = state else { continue };
+            for (pod, ports) in &state.behind.pods {
+                let same_ports = other.and_then(|other| other.behind.pods.get(pod)) == Some(ports);
+                if !judged_alike || !same_ports {
+                    self.dirty.pods.insert(pod.clone());
+                }
+            }
+        }
+    }
+
+    fn service(&self, name: &Name, written: &objects::Service, state: &ServiceState) -> Service {
+        let key = name.service_key();
+        let applied = state.policies.iter().map(|policy| AppliedPolicy {
+            policy: policy.clone(),
+            ports: None,
+        });
+        let policies = PolicySet {
+            policies: applied.collect(),
+            ..PolicySet::default()
+        };
+        let before = self.snapshot.services.get(&key).map(|service| &service.policies);
+        let policies = match before {
+            Some(before) if **before == policies => before.clone(),
+            _ => Arc::new(policies),
+        };
+        Service {
+            addresses: written.addresses(),
+            ports: tcp_ports(written)
+                .map(|port| ServicePort {
+                    name: port.name.clone(),
+                    port: port.port,
+                    app_protocol: app_protocol(port),
+                })
+                .collect(),
+            endpoints: state.behind.endpoints.as_slice().into(),
+            publish_not_ready: written.spec.publish_not_ready_addresses,
+            waypoint: state.binding.key.clone(),
+            policies,
+            routes: self.routes_of(name),
+            key,
+        }
+    }
+
+    fn routes_of(&self, service: &Name) -> Arc<[Arc<HttpRoute>]> {
+        let mut routes: Vec<_> = self
+            .attached_to
+            .referrers(service)
+            .filter_map(|name| Some((self.routes.get(name)?, self.attached.get(name)?)))
+            .collect();
+        routes.sort_unstable_by(|(a, _), (b, _)| a.metadata.by_age(&b.metadata));
+        routes
+            .iter()
+            .flat_map(|(_, attached)| attached.to.get(service).into_iter().flatten().cloned())
+            .collect()
+    }
+
+    fn service_problems(&mut self, name: &Name, written: &objects::Service) {
+        let mut found = Vec::new();
+        for address in written.addresses() {
+            match self.store.service_at(address) {
+                Some(owner) if owner != name => found.push(FieldError::new(
+                    "spec.clusterIP",
+                    format!("{address} belongs to Service {owner}, which is older; this Service is not reached by it."),
+                    "Give each Service an address of its own.",
+                )),
+                _ => {}
+            }
+        }
+        self.problems.set(name.object(KIND), Part::Object, found);
+        let labels = label_problems(&self.store, &written.metadata, &name.namespace);
+        self.problems.set(name.object(KIND), Part::References, labels);
+    }
+
+    fn put_service(&mut self, service: Service) {
+        let same = |before: &Arc<Service>| **before == service;
+        if !self.snapshot.services.get(&service.key).is_some_and(same) {
+            self.changed = true;
+            self.snapshot.services.insert(service.key.clone(), Arc::new(service));
+        }
+    }
+}
+
+/// `appProtocol`, else what the port's name starts with.
+fn app_protocol(port: &objects::ServicePort) -> Option<Arc<str>> {
+    if let Some(told) = port.app_protocol.as_ref().filter(|it| !it.is_empty()) {
+        return Some(told.to_ascii_lowercase().into());
+    }
+    let name = port.name.to_ascii_lowercase();
+    let prefix = name.split('-').next().unwrap_or_default();
+    matches!(prefix, "http" | "http2" | "grpc" | "tcp").then(|| prefix.into())
+}

@@ -1,0 +1,208 @@
+//! The process' life: configuration and certificates first, then traffic on the workers, then the drain.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use act::{
+    admin::Admin,
+    authority::CaClient,
+    certs::Certificates,
+    config::{Reader, directory},
+    hbone::{Pool, PoolOptions, TunnelOptions},
+    net::{Acceptor, Dialer, Listen, Netns, listen},
+    process::{Failure, Gate, Readiness, Workers, shutdown},
+    telemetry::{Logs, Metrics},
+};
+use decide::model::MeshSettings;
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Options,
+    inbound,
+    reach::Network,
+    waypoint::{Shared, Waypoint},
+};
+
+/// Connections handed to a worker that it has not begun yet.
+const QUEUE: usize = 1024;
+
+/// A connection on its way to its worker.
+type Accepted = (std::net::TcpStream, SocketAddr, OwnedSemaphorePermit);
+
+/// Runs the waypoint to its end.
+///
+/// # Errors
+/// Why it cannot start.
+pub(crate) fn run(options: Options) -> Result<(), Failure> {
+    let logs = options.log.start()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure(format!("no runtime can be made: {error}")))?;
+    runtime.block_on(serve(options, logs))
+}
+
+async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
+    let metrics = Metrics::install();
+    let stop = shutdown()?;
+    let identity = options.identity()?;
+    let settings = options.settings();
+    let reader = configuration(&options)?;
+    let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
+    let _hold = certificates.hold(&identity);
+    let readiness = Readiness::new();
+    let shared = Shared {
+        key: options.key(),
+        pod: (options.pod.namespace.clone(), options.pod.name.clone()),
+        identity,
+        reader: reader.clone(),
+        certificates: certificates.clone(),
+        tunnels: Arc::new(Semaphore::new(settings.max_tunnels)),
+        requests: Arc::new(Semaphore::new(settings.max_requests)),
+        draining: CancellationToken::new(),
+        settings,
+    };
+    let listener = listen(
+        &Netns::own(),
+        Listen {
+            address: options.listen,
+            transparent: false,
+        },
+    )
+    .and_then(Acceptor::new)
+    .map_err(|error| Failure(format!("{error}; --listen chooses the address")))?;
+    let (configured, certified) = (readiness.gate("its configuration"), readiness.gate("its certificate"));
+    let not_draining = readiness.gate("a successor: this process is stopping");
+    not_draining.set(true);
+    tokio::spawn(ready(shared.clone(), configured, certified));
+    // The endpoints answer until the drain is over.
+    let end = CancellationToken::new();
+    let admin = Admin {
+        process: ("waypoint", shared.key.to_string()),
+        reader: Some(reader),
+        certificates: Some(certificates),
+        metrics,
+        logs: Some(logs),
+        readiness,
+        parts: Vec::new(),
+    };
+    admin.serve(&options.admin, &end).await?;
+    let workers = Workers::start(options.workers(), "waypoint")
+        .map_err(|error| Failure(format!("workers cannot be started: {error}")))?;
+    tracing::info!(waypoint = %shared.key, listen = %options.listen, workers = workers.count(), "serving");
+    let drain = options.drain;
+    traffic(listener, &workers, &options, &shared, &stop).await?;
+    finish(&workers, &shared, &not_draining, drain).await;
+    end.cancel();
+    Ok(())
+}
+
+/// The configuration, from now on.
+fn configuration(options: &Options) -> Result<Reader, Failure> {
+    let defaults = MeshSettings {
+        trust_domain: options.trust_domain.as_str().into(),
+        ..MeshSettings::default()
+    };
+    directory::watch(&options.config, defaults).map_err(|error| Failure(error.to_string()))
+}
+
+/// Opens the gates as what they wait for arrives.
+async fn ready(shared: Shared, configured: Gate, certified: Gate) {
+    let mut reader = shared.reader.clone();
+    tokio::join!(
+        async {
+            while !reader.load().complete {
+                reader.changed().await;
+            }
+            configured.set(true);
+        },
+        async {
+            while shared.certificates.leaf(&shared.identity).await.is_err() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            certified.set(true);
+        }
+    );
+}
+
+/// Accepts tunnels and hands them out in turn, until asked to stop.
+async fn traffic(
+    mut acceptor: Acceptor,
+    workers: &Workers,
+    options: &Options,
+    shared: &Shared,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut seats = Vec::new();
+    for worker in 0..workers.count() {
+        let (seat, arrivals) = mpsc::channel(QUEUE);
+        let (shared, options) = (shared.clone(), options.clone());
+        workers
+            .spawn(worker, move || work(shared, options, arrivals))
+            .map_err(|error| Failure(error.to_string()))?;
+        seats.push(seat);
+    }
+    for seat in seats.iter().cycle() {
+        let place = shared.tunnels.clone().acquire_owned();
+        let accepted = stop.run_until_cancelled(async {
+            let place = place.await;
+            (acceptor.accept().await, place)
+        });
+        let (socket, from, place) = match accepted.await {
+            None => return Ok(()),
+            Some((Ok((socket, from)), Ok(place))) => (socket, from, place),
+            Some((Err(error), _)) => {
+                return Err(Failure(format!(
+                    "{} cannot be listened on any more: {error}",
+                    options.listen
+                )));
+            }
+            Some((_, Err(_))) => return Ok(()),
+        };
+        if let Ok(socket) = socket.into_std() {
+            // A worker this far behind would only let the connection grow old.
+            let _ = seat.try_send((socket, from, place));
+        }
+    }
+    Ok(())
+}
+
+/// One worker: a waypoint of its own, and the tunnels it is given.
+async fn work(shared: Shared, options: Options, mut arrivals: mpsc::Receiver<Accepted>) {
+    let network = Network {
+        pool: Pool::new(PoolOptions {
+            deadline: options.connect_timeout,
+            tunnel: TunnelOptions::default(),
+            ..PoolOptions::default()
+        }),
+        certificates: shared.certificates.clone(),
+        identity: shared.identity.clone(),
+        dialer: Dialer::own(),
+        patience: options.connect_timeout,
+    };
+    let waypoint = Waypoint::new(shared, Arc::new(network));
+    let tunnels = TaskTracker::new();
+    while let Some((socket, from, place)) = arrivals.recv().await {
+        let Ok(socket) = TcpStream::from_std(socket) else {
+            continue;
+        };
+        let waypoint = waypoint.clone();
+        tunnels.spawn(async move {
+            inbound::tunnel(waypoint, socket, from).await;
+            drop(place);
+        });
+    }
+    tunnels.close();
+    tunnels.wait().await;
+}
+
+/// Lets what is in flight finish, within the drain time.
+async fn finish(workers: &Workers, shared: &Shared, not_draining: &Gate, drain: Duration) {
+    not_draining.set(false);
+    shared.draining.cancel();
+    workers.stop(drain).await;
+    tracing::info!("stopped");
+}
