@@ -42,7 +42,11 @@ const MAX_ANNOTATIONS: usize = 256 << 10;
 pub(super) fn check(value: &mut Value, kind: &str, faults: &mut Vec<FieldError>, unknown: &mut Vec<FieldError>) {
     let metadata = value.get_mut("metadata").filter(|metadata| metadata.is_object());
     let Some(metadata) = metadata else {
-        faults.push(FieldError::new("metadata", "is missing.", "Write metadata with a name."));
+        faults.push(FieldError::new(
+            "metadata",
+            "is missing.",
+            "Write metadata with a name.",
+        ));
         return;
     };
     check_names(metadata, kind, faults);
@@ -68,7 +72,11 @@ pub(super) fn check(value: &mut Value, kind: &str, faults: &mut Vec<FieldError>,
 fn check_names(metadata: &Value, kind: &str, faults: &mut Vec<FieldError>) {
     let by_label = NAMED_BY_LABEL.contains(&kind);
     match metadata.get("name").filter(|name| !name.is_null()) {
-        None => faults.push(FieldError::new("metadata.name", "is missing.", "Give the object a name.")),
+        None => faults.push(FieldError::new(
+            "metadata.name",
+            "is missing.",
+            "Give the object a name.",
+        )),
         Some(name) => {
             let fits = |name: &str| if by_label { is_label(name) } else { is_subdomain(name) };
             check_name("metadata.name", name, fits, faults);
@@ -88,7 +96,11 @@ fn check_name(field: &str, value: &Value, fits: impl Fn(&str) -> bool, faults: &
     let remedy = "Write lower-case letters, digits and '-', beginning and ending with a letter or digit.";
     match value.as_str() {
         Some(name) if fits(name) => {}
-        Some(name) => faults.push(FieldError::new(field, format!("{} is no valid name.", shown(name)), remedy)),
+        Some(name) => faults.push(FieldError::new(
+            field,
+            format!("{} is no valid name.", shown(name)),
+            remedy,
+        )),
         None => faults.push(FieldError::new(field, "is not a string.", "Quote it.")),
     }
 }

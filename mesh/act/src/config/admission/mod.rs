@@ -77,12 +77,13 @@ const TOP: &[(&str, &[&str])] = &[
 ];
 
 static SCHEMAS: LazyLock<Result<BTreeMap<String, Schema>, String>> = LazyLock::new(|| {
-    let compile = |crd: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
-        let schema = crd.spec.versions.into_iter().next().and_then(|version| version.schema);
-        let schema = serde_json::to_value(schema.and_then(|schema| schema.open_api_v3_schema));
-        let schema = Schema::compile(&schema.unwrap_or_default())?;
-        Ok((crd.spec.names.kind, schema))
-    };
+    let compile =
+        |crd: k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition| {
+            let schema = crd.spec.versions.into_iter().next().and_then(|version| version.schema);
+            let schema = serde_json::to_value(schema.and_then(|schema| schema.open_api_v3_schema));
+            let schema = Schema::compile(&schema.unwrap_or_default())?;
+            Ok((crd.spec.names.kind, schema))
+        };
     crds::all().into_iter().map(compile).collect()
 });
 
@@ -166,7 +167,11 @@ impl Kind {
             // Another's object that happens to be called as one of ours.
             Some(_) if !group.is_empty() && !OUR_GROUPS.contains(&group) && !self.reads_group(group) => {
                 let what = format!("{written} is not a version of {kind} that is read, so this has no effect.");
-                unread("apiVersion", what, "Write the version this mesh reads, or remove it.".into())
+                unread(
+                    "apiVersion",
+                    what,
+                    "Write the version this mesh reads, or remove it.".into(),
+                )
             }
             Some(_) => Concern::Read,
             None if WITHOUT_EFFECT.contains(&kind) => Concern::None,
@@ -176,7 +181,11 @@ impl Kind {
             }
             None if FOREIGN_GROUPS.contains(&group) => {
                 let what = format!("{} of {written} is not read, so this has no effect.", shown(kind));
-                unread("kind", what, format!("Write the same in {}, or remove it.", crds::GROUP))
+                unread(
+                    "kind",
+                    what,
+                    format!("Write the same in {}, or remove it.", crds::GROUP),
+                )
             }
             None => Concern::None,
         }
@@ -237,7 +246,9 @@ impl Hearing {
         let as_written = kind.is_ours().then(|| value.clone());
         metadata::check(&mut value, name, &mut self.faults, &mut self.unknown);
         match &*SCHEMAS {
-            Err(reason) => self.faults.push(FieldError::new("", reason.clone(), "Report this as a defect.")),
+            Err(reason) => self
+                .faults
+                .push(FieldError::new("", reason.clone(), "Report this as a defect.")),
             Ok(schemas) => match schemas.get(name) {
                 Some(schema) => schema.admit(&mut value, &mut self.faults, &mut self.unknown),
                 None => self.outline(&mut value, name),

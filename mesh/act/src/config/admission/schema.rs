@@ -99,7 +99,14 @@ impl Schema {
         let fields = schema["properties"].as_object().into_iter().flatten();
         let (smallest, largest) = expected.limits(schema);
         let pattern = schema["pattern"].as_str().map(Regex::new).transpose();
-        let texts = |list: &Value| list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let texts = |list: &Value| {
+            list.as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect()
+        };
         Ok(Self {
             expected,
             default: schema.get("default").cloned(),
@@ -235,7 +242,9 @@ impl Expected {
             Some("boolean") => Ok(Self::Boolean),
             Some("integer") => Ok(Self::Integer),
             Some("number") => Ok(Self::Number),
-            other => Err(format!("a schema has the type {other:?}, which admission does not understand")),
+            other => Err(format!(
+                "a schema has the type {other:?}, which admission does not understand"
+            )),
         }
     }
 
@@ -355,7 +364,8 @@ fn is_near(known: &str, written: &str) -> bool {
         }
         row = next;
     }
-    row.last().is_some_and(|distance| *distance <= 2 && *distance < known.len())
+    row.last()
+        .is_some_and(|distance| *distance <= 2 && *distance < known.len())
 }
 
 /// What limits count in a value, and the word for it.

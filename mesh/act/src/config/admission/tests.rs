@@ -17,7 +17,11 @@ fn one(text: &str) -> Admission {
 
 /// A policy of our own with this body.
 fn ours(kind: &str, spec: &str) -> String {
-    let name = if kind == "MeshConfig" { "{name: default}" } else { "{name: it, namespace: shop}" };
+    let name = if kind == "MeshConfig" {
+        "{name: default}"
+    } else {
+        "{name: it, namespace: shop}"
+    };
     format!("{{apiVersion: weft.dev/v1alpha1, kind: {kind}, metadata: {name}, spec: {spec}}}")
 }
 
@@ -96,14 +100,37 @@ fn what_an_api_server_takes_is_admitted_with_defaults() {
 #[test]
 fn what_an_api_server_refuses_is_refused_with_the_field_and_its_line() {
     let many = format!("{{rules: [{}]}}", "{},".repeat(300));
-    let long = format!("{{rules: [{{from: [{{source: {{principals: [{}]}}}}]}}]}}", "x".repeat(2000));
+    let long = format!(
+        "{{rules: [{{from: [{{source: {{principals: [{}]}}}}]}}]}}",
+        "x".repeat(2000)
+    );
     for (kind, body, field, what) in [
         ("AuthorizationPolicy", "7", "spec", "is a number, not an object"),
-        ("AuthorizationPolicy", "{action: ALOW}", "spec.action", "\"ALOW\" is none of ALLOW, DENY, CUSTOM"),
+        (
+            "AuthorizationPolicy",
+            "{action: ALOW}",
+            "spec.action",
+            "\"ALOW\" is none of ALLOW, DENY, CUSTOM",
+        ),
         ("AuthorizationPolicy", "{action: allow}", "spec.action", "none of"),
-        ("AuthorizationPolicy", "{dryRun: 'true'}", "spec.dryRun", "is a string, not a boolean"),
-        ("AuthorizationPolicy", "{rules: {from: []}}", "spec.rules", "is an object, not a list"),
-        ("AuthorizationPolicy", &many, "spec.rules", "has 300 items, more than 256"),
+        (
+            "AuthorizationPolicy",
+            "{dryRun: 'true'}",
+            "spec.dryRun",
+            "is a string, not a boolean",
+        ),
+        (
+            "AuthorizationPolicy",
+            "{rules: {from: []}}",
+            "spec.rules",
+            "is an object, not a list",
+        ),
+        (
+            "AuthorizationPolicy",
+            &many,
+            "spec.rules",
+            "has 300 items, more than 256",
+        ),
         (
             "AuthorizationPolicy",
             &long,
@@ -116,7 +143,12 @@ fn what_an_api_server_refuses_is_refused_with_the_field_and_its_line() {
             "spec.rules[0].to[0].operation.ports[0]",
             "is a number, not a string",
         ),
-        ("AuthorizationPolicy", "{rules: [{from: [{}]}]}", "spec.rules[0].from[0].source", "is missing"),
+        (
+            "AuthorizationPolicy",
+            "{rules: [{from: [{}]}]}",
+            "spec.rules[0].from[0].source",
+            "is missing",
+        ),
         (
             "AuthorizationPolicy",
             "{rules: [{from: [{source: {}}]}]}",
@@ -129,7 +161,12 @@ fn what_an_api_server_refuses_is_refused_with_the_field_and_its_line() {
             "spec.rules[0].from[0].source.namespaces",
             "holds nothing",
         ),
-        ("AuthorizationPolicy", "{rules: [{from: []}]}", "spec.rules[0].from", "holds nothing"),
+        (
+            "AuthorizationPolicy",
+            "{rules: [{from: []}]}",
+            "spec.rules[0].from",
+            "holds nothing",
+        ),
         (
             "AuthorizationPolicy",
             "{selector: {}, targetRefs: [{kind: Service, name: a}]}",
@@ -148,9 +185,24 @@ fn what_an_api_server_refuses_is_refused_with_the_field_and_its_line() {
             "spec.rules[0].when[0]",
             "values or notValues",
         ),
-        ("PeerAuthentication", "{mtls: {mode: DISABLE}}", "spec.mtls.mode", "none of UNSET, PERMISSIVE, STRICT"),
-        ("PeerAuthentication", "{portLevelMtls: {http: {mode: STRICT}}}", "spec.portLevelMtls", "is a port"),
-        ("PeerAuthentication", "{portLevelMtls: {70000: {mode: STRICT}}}", "spec.portLevelMtls", "is a port"),
+        (
+            "PeerAuthentication",
+            "{mtls: {mode: DISABLE}}",
+            "spec.mtls.mode",
+            "none of UNSET, PERMISSIVE, STRICT",
+        ),
+        (
+            "PeerAuthentication",
+            "{portLevelMtls: {http: {mode: STRICT}}}",
+            "spec.portLevelMtls",
+            "is a port",
+        ),
+        (
+            "PeerAuthentication",
+            "{portLevelMtls: {70000: {mode: STRICT}}}",
+            "spec.portLevelMtls",
+            "is a port",
+        ),
         ("TrafficPolicy", "{}", "spec.targetRefs", "is missing"),
         (
             "TrafficPolicy",
@@ -158,10 +210,30 @@ fn what_an_api_server_refuses_is_refused_with_the_field_and_its_line() {
             "spec.timeouts.idle",
             "does not match",
         ),
-        ("MeshConfig", "{outbound: Nothing}", "spec.outbound", "none of AllowAny, RegistryOnly"),
-        ("MeshConfig", "{trustDomain: Cluster.Local}", "spec.trustDomain", "does not match"),
-        ("MeshConfig", "{outbond: RegistryOnly}", "spec.outbond", "not a field that is known"),
-        ("MeshConfig", "{podCidrs: [everything]}", "spec.podCidrs[0]", "does not match"),
+        (
+            "MeshConfig",
+            "{outbound: Nothing}",
+            "spec.outbound",
+            "none of AllowAny, RegistryOnly",
+        ),
+        (
+            "MeshConfig",
+            "{trustDomain: Cluster.Local}",
+            "spec.trustDomain",
+            "does not match",
+        ),
+        (
+            "MeshConfig",
+            "{outbond: RegistryOnly}",
+            "spec.outbond",
+            "not a field that is known",
+        ),
+        (
+            "MeshConfig",
+            "{podCidrs: [everything]}",
+            "spec.podCidrs[0]",
+            "does not match",
+        ),
     ] {
         let (problems, _) = refused(&ours(kind, body));
         let found = problems.iter().find(|problem| &*problem.field == field);
@@ -185,7 +257,11 @@ fn a_field_left_empty_is_never_taken_for_absent() {
         ("AuthorizationPolicy", "{rules: [~]}", "spec.rules[0]"),
         ("AuthorizationPolicy", "{action: }", "spec.action"),
         ("AuthorizationPolicy", "{selector: }", "spec.selector"),
-        ("AuthorizationPolicy", "{selector: {matchLabels: }}", "spec.selector.matchLabels"),
+        (
+            "AuthorizationPolicy",
+            "{selector: {matchLabels: }}",
+            "spec.selector.matchLabels",
+        ),
         ("AuthorizationPolicy", "", "spec"),
         (
             "AuthorizationPolicy",
@@ -204,10 +280,22 @@ fn a_field_left_empty_is_never_taken_for_absent() {
 #[test]
 fn unknown_fields_of_policies_are_kept_and_told_at_every_level() {
     for (body, field, remedy) in [
-        ("{rules: [{form: [{source: {namespaces: [a]}}]}]}", "spec.rules[0].form", "Did you mean from?"),
+        (
+            "{rules: [{form: [{source: {namespaces: [a]}}]}]}",
+            "spec.rules[0].form",
+            "Did you mean from?",
+        ),
         ("{rule: []}", "spec.rule", "Did you mean rules?"),
-        ("{selector: {matchLabel: {app: a}}}", "spec.selector.matchLabel", "Did you mean matchLabels?"),
-        ("{targetRefs: [{kind: Service, name: a, port: 1}]}", "spec.targetRefs[0].port", "Remove it"),
+        (
+            "{selector: {matchLabel: {app: a}}}",
+            "spec.selector.matchLabel",
+            "Did you mean matchLabels?",
+        ),
+        (
+            "{targetRefs: [{kind: Service, name: a, port: 1}]}",
+            "spec.targetRefs[0].port",
+            "Remove it",
+        ),
         (
             "{rules: [{from: [{source: {namespaces: [a]}, scource: 1}]}]}",
             "spec.rules[0].from[0].scource",
@@ -236,8 +324,18 @@ fn unknown_fields_of_policies_are_kept_and_told_at_every_level() {
         };
         assert_eq!(&*problem.field, field);
         assert!(problem.remedy.starts_with(remedy), "{problem}");
-        let pointer = format!("/{}", field.trim_start_matches("spec.").replace(['.', '['], "/").replace(']', ""));
-        assert!(spec(&object).pointer(&pointer).is_some(), "{body} is kept in {:?}", spec(&object));
+        let pointer = format!(
+            "/{}",
+            field
+                .trim_start_matches("spec.")
+                .replace(['.', '['], "/")
+                .replace(']', "")
+        );
+        assert!(
+            spec(&object).pointer(&pointer).is_some(),
+            "{body} is kept in {:?}",
+            spec(&object)
+        );
     }
     let (_, origin) = admitted(&ours("PeerAuthentication", "{mtls: {mod: STRICT}}"));
     assert_eq!(&*origin.problems[0].field, "spec.mtls.mod");
@@ -246,10 +344,19 @@ fn unknown_fields_of_policies_are_kept_and_told_at_every_level() {
 #[test]
 fn unknown_fields_elsewhere_are_dropped_and_told() {
     for (text, field) in [
-        ("{kind: Namespace, apiVersion: v1, metadata: {name: a, lables: {b: c}}}", "metadata.lables"),
-        ("{kind: Namespace, apiVersion: v1, metadata: {name: a}, labels: {b: c}}", "labels"),
+        (
+            "{kind: Namespace, apiVersion: v1, metadata: {name: a, lables: {b: c}}}",
+            "metadata.lables",
+        ),
+        (
+            "{kind: Namespace, apiVersion: v1, metadata: {name: a}, labels: {b: c}}",
+            "labels",
+        ),
         ("{kind: Pod, apiVersion: v1, metadata: {name: a}, sepc: {}}", "sepc"),
-        ("{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {name: a}, endpoint: []}", "endpoint"),
+        (
+            "{kind: EndpointSlice, apiVersion: discovery.k8s.io/v1, metadata: {name: a}, endpoint: []}",
+            "endpoint",
+        ),
         (
             "{kind: TrafficPolicy, apiVersion: weft.dev/v1alpha1, metadata: {name: a}, status: {},
               spec: {targetRefs: [{kind: Service, name: a}]}}",
@@ -287,10 +394,19 @@ fn names_and_labels_are_those_an_api_server_takes() {
         ("{name: a, annotations: {b: 1}}", "metadata.annotations.b"),
         ("[]", "metadata"),
     ] {
-        let (problems, _) = refused(&format!("{{kind: ServiceAccount, apiVersion: v1, metadata: {metadata}}}"));
-        assert!(problems.iter().any(|it| &*it.field == field), "{metadata}: {problems:?}");
+        let (problems, _) = refused(&format!(
+            "{{kind: ServiceAccount, apiVersion: v1, metadata: {metadata}}}"
+        ));
+        assert!(
+            problems.iter().any(|it| &*it.field == field),
+            "{metadata}: {problems:?}"
+        );
     }
-    for (kind, name, fits) in [("Namespace", "a.b", false), ("Service", "a.b", false), ("Pod", "a.b", true)] {
+    for (kind, name, fits) in [
+        ("Namespace", "a.b", false),
+        ("Service", "a.b", false),
+        ("Pod", "a.b", true),
+    ] {
         let text = format!("{{kind: {kind}, apiVersion: v1, metadata: {{name: {name}}}}}");
         assert_eq!(matches!(one(&text).ruling, Ruling::Admitted(..)), fits, "{kind} {name}");
     }
@@ -316,7 +432,10 @@ fn kinds_that_could_be_expected_to_have_an_effect_are_told_and_others_are_nothin
     for (text, object) in [
         ("{a: 1}", "Document shop.yaml:1"),
         ("{kind: 5, apiVersion: v1}", "Document shop.yaml:1"),
-        ("{kind: AuthorizatonPolicy, apiVersion: weft.dev/v1alpha1, metadata: {name: a}}", "AuthorizatonPolicy a"),
+        (
+            "{kind: AuthorizatonPolicy, apiVersion: weft.dev/v1alpha1, metadata: {name: a}}",
+            "AuthorizatonPolicy a",
+        ),
         (
             "{kind: GRPCRoute, apiVersion: gateway.networking.k8s.io/v1, metadata: {name: a, namespace: b}}",
             "GRPCRoute b/a",
@@ -325,11 +444,26 @@ fn kinds_that_could_be_expected_to_have_an_effect_are_told_and_others_are_nothin
             "{kind: AuthorizationPolicy, apiVersion: security.istio.io/v1, metadata: {name: a}}",
             "Document shop.yaml:1",
         ),
-        ("{kind: VirtualService, apiVersion: networking.istio.io/v1, metadata: {name: a}}", "VirtualService a"),
-        ("{kind: Service, apiVersion: serving.knative.dev/v1, metadata: {name: a}}", "Document shop.yaml:1"),
-        ("{kind: AuthorizationPolicy, apiVersion: weft.dev/v9, metadata: {name: a}}", "AuthorizationPolicy default/a"),
-        ("{kind: AuthorizationPolicy, metadata: {name: a}}", "AuthorizationPolicy default/a"),
-        ("{kind: Service, apiVersion: v2, metadata: {name: a}}", "Service default/a"),
+        (
+            "{kind: VirtualService, apiVersion: networking.istio.io/v1, metadata: {name: a}}",
+            "VirtualService a",
+        ),
+        (
+            "{kind: Service, apiVersion: serving.knative.dev/v1, metadata: {name: a}}",
+            "Document shop.yaml:1",
+        ),
+        (
+            "{kind: AuthorizationPolicy, apiVersion: weft.dev/v9, metadata: {name: a}}",
+            "AuthorizationPolicy default/a",
+        ),
+        (
+            "{kind: AuthorizationPolicy, metadata: {name: a}}",
+            "AuthorizationPolicy default/a",
+        ),
+        (
+            "{kind: Service, apiVersion: v2, metadata: {name: a}}",
+            "Service default/a",
+        ),
     ] {
         let (problems, _) = refused(text);
         assert_eq!(problems[0].object.to_string(), object, "{problems:?}");
@@ -352,18 +486,31 @@ fn a_refused_policy_has_a_stand_in_that_is_no_wider() {
         stand_in(&ours("AuthorizationPolicy", "7")),
         json!({"action": "DENY", "rules": [{}]})
     );
-    assert_eq!(stand_in(&ours("PeerAuthentication", "~")), json!({"mtls": {"mode": "STRICT"}}));
     assert_eq!(
-        stand_in(&ours("AuthorizationPolicy", "{action: ALOW, selector: {matchLabels: {a: b}}}")),
+        stand_in(&ours("PeerAuthentication", "~")),
+        json!({"mtls": {"mode": "STRICT"}})
+    );
+    assert_eq!(
+        stand_in(&ours(
+            "AuthorizationPolicy",
+            "{action: ALOW, selector: {matchLabels: {a: b}}}"
+        )),
         json!({"action": "ALOW", "selector": {"matchLabels": {"a": "b"}}}),
     );
     assert_eq!(
-        stand_in(&ours("MeshConfig", "{outbond: RegistryOnly, sameNode: Wire, podCidrs: [x], outbound: AllowAny}")),
+        stand_in(&ours(
+            "MeshConfig",
+            "{outbond: RegistryOnly, sameNode: Wire, podCidrs: [x], outbound: AllowAny}"
+        )),
         json!({"sameNode": "Wire", "outbound": "RegistryOnly"}),
     );
-    let without_name = "{kind: AuthorizationPolicy, apiVersion: weft.dev/v1alpha1, metadata: {namespace: shop}, spec: {}}";
+    let without_name =
+        "{kind: AuthorizationPolicy, apiVersion: weft.dev/v1alpha1, metadata: {namespace: shop}, spec: {}}";
     assert_eq!(stand_in(without_name), json!({}));
-    assert_eq!(one(without_name).object.to_string(), "AuthorizationPolicy shop/shop.yaml:1");
+    assert_eq!(
+        one(without_name).object.to_string(),
+        "AuthorizationPolicy shop/shop.yaml:1"
+    );
     assert!(refused("{kind: Pod, apiVersion: v1, metadata: {name: A}}").1.is_none());
 }
 
@@ -377,9 +524,18 @@ fn anything() -> impl Strategy<Value = Value> {
         Just(json!("DENY")),
     ];
     let key = prop_oneof![
-        Just("apiVersion".to_owned()), Just("kind".to_owned()), Just("metadata".to_owned()), Just("name".to_owned()),
-        Just("spec".to_owned()), Just("rules".to_owned()), Just("from".to_owned()), Just("source".to_owned()),
-        Just("selector".to_owned()), Just("labels".to_owned()), Just("when".to_owned()), "[a-z]{1,5}".prop_map(String::from),
+        Just("apiVersion".to_owned()),
+        Just("kind".to_owned()),
+        Just("metadata".to_owned()),
+        Just("name".to_owned()),
+        Just("spec".to_owned()),
+        Just("rules".to_owned()),
+        Just("from".to_owned()),
+        Just("source".to_owned()),
+        Just("selector".to_owned()),
+        Just("labels".to_owned()),
+        Just("when".to_owned()),
+        "[a-z]{1,5}".prop_map(String::from),
     ];
     leaf.prop_recursive(6, 48, 6, move |inner| {
         prop_oneof![

@@ -107,7 +107,8 @@ impl Listing {
         };
         if metadata.is_dir() {
             if depth >= MAX_DEPTH {
-                self.unreadable.insert(path, format!("it lies deeper than {MAX_DEPTH} folders"));
+                self.unreadable
+                    .insert(path, format!("it lies deeper than {MAX_DEPTH} folders"));
             } else if self.folders.insert((metadata.dev(), metadata.ino())) {
                 folders.push((path, depth + 1));
             }

@@ -115,7 +115,12 @@ impl Shelf {
             }
         }
         for (path, reason) in &listing.unreadable {
-            let trouble = self.problem(path, 1, format!("cannot be read: {reason}."), "Make it readable, or remove it.");
+            let trouble = self.problem(
+                path,
+                1,
+                format!("cannot be read: {reason}."),
+                "Make it readable, or remove it.",
+            );
             look.found.insert(path.clone(), Found::Trouble(None, trouble));
         }
         let unreadable = |path: &Path| listing.unreadable.contains_key(path);
@@ -173,7 +178,10 @@ impl Shelf {
             }
             Version::Unreadable(reason) => {
                 let what = format!("cannot be read: {reason}.");
-                Some(Found::Trouble(None, self.problem(path, 1, what, "Make it readable, or remove it.")))
+                Some(Found::Trouble(
+                    None,
+                    self.problem(path, 1, what, "Make it readable, or remove it."),
+                ))
             }
             Version::Whole(bytes, stamp) => Some(match document::read(&bytes) {
                 Ok(documents) => {

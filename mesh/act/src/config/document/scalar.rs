@@ -37,7 +37,9 @@ fn plain(text: &str) -> Value {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Value::Bool(true),
         "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Value::Bool(false),
-        _ => integer(text).or_else(|| float(text)).map_or_else(|| Value::from(text), Value::Number),
+        _ => integer(text)
+            .or_else(|| float(text))
+            .map_or_else(|| Value::from(text), Value::Number),
     }
 }
 
@@ -67,6 +69,10 @@ fn integer(text: &str) -> Option<Number> {
 fn float(text: &str) -> Option<Number> {
     let looks_like_one = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'))
         && text.chars().any(|c| c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E'));
-    looks_like_one.then(|| text.parse().ok().and_then(Number::from_f64)).flatten()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E'));
+    looks_like_one
+        .then(|| text.parse().ok().and_then(Number::from_f64))
+        .flatten()
 }

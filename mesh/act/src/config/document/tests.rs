@@ -114,7 +114,8 @@ fn lists_are_taken_apart_and_empty_documents_are_nothing() {
 
 #[test]
 fn aliases_and_merge_keys_are_written_out() {
-    let text = "base: &base {a: 1, b: 2}\nother: &other {b: 3, c: 4}\nuse: *base\nmerged:\n  <<: [*base, *other]\n  a: 0\n";
+    let text =
+        "base: &base {a: 1, b: 2}\nother: &other {b: 3, c: 4}\nuse: *base\nmerged:\n  <<: [*base, *other]\n  a: 0\n";
     assert_eq!(
         values(text),
         [json!({
@@ -179,7 +180,10 @@ fn hostile_input_is_refused_soon() {
         ("braces", "{".repeat(million)),
         ("dashes", "- ".repeat(million)),
         ("questions", "? ".repeat(million)),
-        ("nested", (0..2000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect()),
+        (
+            "nested",
+            (0..2000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect(),
+        ),
         ("quotes", "\"".repeat(million)),
         ("open string", format!("a: \"{}", "x\n".repeat(million))),
         ("anchors", "&a ".repeat(million)),
@@ -188,18 +192,26 @@ fn hostile_input_is_refused_soon() {
         ("values", format!("a: [{}]", "1,".repeat(2 * million))),
         ("too large", "# ".repeat(3 * million)),
         ("documents", "--- {a: 1}\n".repeat(20_000)),
-        ("items", format!("{{kind: List, items: [{}]}}", "{a: 1},".repeat(20_000))),
+        (
+            "items",
+            format!("{{kind: List, items: [{}]}}", "{a: 1},".repeat(20_000)),
+        ),
     ] {
         let start = tokio::time::Instant::now();
         assert!(read(text.as_bytes()).is_err(), "{name}");
-        assert!(start.elapsed() < Duration::from_secs(20), "{name}: {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{name}: {:?}",
+            start.elapsed()
+        );
         println!("{name}: {:?}", start.elapsed());
     }
 }
 
 #[test]
 fn large_honest_input_is_read_soon() {
-    let object = "kind: Pod\nmetadata: {name: a, labels: {a: b}}\nspec: {containers: [{ports: [{containerPort: 80}]}]}\n---\n";
+    let object =
+        "kind: Pod\nmetadata: {name: a, labels: {a: b}}\nspec: {containers: [{ports: [{containerPort: 80}]}]}\n---\n";
     let text = object.repeat(9_000);
     let start = tokio::time::Instant::now();
     assert_eq!(read(text.as_bytes()).expect("readable").len(), 9_000);
@@ -210,10 +222,37 @@ fn large_honest_input_is_read_soon() {
 /// Pieces that make a YAML parser work.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        Just("a: "), Just("- "), Just("? "), Just(": "), Just("["), Just("]"), Just("{"), Just("}"), Just(","),
-        Just("&a "), Just("*a "), Just("<<: "), Just("!!str "), Just("!x "), Just("'"), Just("\""), Just("|\n"),
-        Just(">-\n"), Just("\n"), Just("\n  "), Just("\n\t"), Just("---\n"), Just("...\n"), Just("%TAG ! x\n"),
-        Just("# x\n"), Just("\\u00"), Just("kind: List\nitems:\n"), Just("é"), Just("\u{85}"), Just("\r"), Just("0"),
+        Just("a: "),
+        Just("- "),
+        Just("? "),
+        Just(": "),
+        Just("["),
+        Just("]"),
+        Just("{"),
+        Just("}"),
+        Just(","),
+        Just("&a "),
+        Just("*a "),
+        Just("<<: "),
+        Just("!!str "),
+        Just("!x "),
+        Just("'"),
+        Just("\""),
+        Just("|\n"),
+        Just(">-\n"),
+        Just("\n"),
+        Just("\n  "),
+        Just("\n\t"),
+        Just("---\n"),
+        Just("...\n"),
+        Just("%TAG ! x\n"),
+        Just("# x\n"),
+        Just("\\u00"),
+        Just("kind: List\nitems:\n"),
+        Just("é"),
+        Just("\u{85}"),
+        Just("\r"),
+        Just("0"),
     ];
     proptest::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }

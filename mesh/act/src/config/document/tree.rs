@@ -140,7 +140,11 @@ impl Tree {
             None => Ok(()),
             Some(_) => {
                 let what = "A field's name is a sequence or mapping.";
-                Err(Unreadable::new(line, what, "Write a string; quote what stands in braces."))
+                Err(Unreadable::new(
+                    line,
+                    what,
+                    "Write a string; quote what stands in braces.",
+                ))
             }
         }
     }

@@ -151,8 +151,12 @@ async fn bulk_arrives_whole_both_ways_at_once() {
 async fn many_small_frames_to_a_server_that_does_not_read_break_nothing() {
     let (near, far, _pool) = streams().await;
     let (server_near, mut server) = sockets().await;
-    socket2::SockRef::from(&server).set_recv_buffer_size(4096).expect("sets");
-    socket2::SockRef::from(&server_near).set_send_buffer_size(4096).expect("sets");
+    socket2::SockRef::from(&server)
+        .set_recv_buffer_size(4096)
+        .expect("sets");
+    socket2::SockRef::from(&server_near)
+        .set_send_buffer_size(4096)
+        .expect("sets");
     let relaying =
         tokio::spawn(async move { relay(server_near, far, &Patience::default(), pending(), &mut |_, _| {}).await });
     let (mut receiver, mut sender) = near.split();
@@ -173,11 +177,17 @@ async fn many_small_frames_to_a_server_that_does_not_read_break_nothing() {
     assert_eq!(sent, frames);
     sender.finish().expect("ends");
     let mut read = Vec::new();
-    timeout(LONG, server.read_to_end(&mut read)).await.expect("flows").expect("reads");
+    timeout(LONG, server.read_to_end(&mut read))
+        .await
+        .expect("flows")
+        .expect("reads");
     assert_eq!(read.len(), frames * 4);
     server.shutdown().await.expect("ends");
     assert_eq!(receiver.chunk().await.expect("ends"), None);
-    assert_eq!(timeout(LONG, relaying).await.expect("ends").expect("runs"), Outcome::Closed);
+    assert_eq!(
+        timeout(LONG, relaying).await.expect("ends").expect("runs"),
+        Outcome::Closed
+    );
 }
 
 #[tokio::test]
