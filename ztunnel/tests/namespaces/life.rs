@@ -34,9 +34,13 @@ struct Ztunnel {
 
 impl Ztunnel {
     fn start(node: &Node, drain: Duration, connections: usize) -> Self {
-        let authority = Arc::new(LocalAuthority::new().unwrap());
+        Self::with(Arc::new(LocalAuthority::new().unwrap()), node, drain, connections)
+    }
+
+    fn with(authority: Arc<LocalAuthority>, node: &Node, drain: Duration, connections: usize) -> Self {
         let (readiness, stopping) = (Readiness::new(), CancellationToken::new());
         let settings = Settings {
+            node: "n1".into(),
             reader: node.reader.clone(),
             certificates: Certificates::new(authority.clone()),
             workers: Workers::start(2, "worker").unwrap(),
@@ -97,9 +101,9 @@ fn a_pod_is_acknowledged_when_its_leaf_is_there_and_its_listeners_are_open() {
             let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
             server.serve(80);
             let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
-            let ztunnel = Ztunnel::start(&node, SOON, MANY);
+            let authority = Arc::new(LocalAuthority::new().unwrap());
             let identity = Identity::new("cluster.local", "shop", "cart").unwrap();
-            ztunnel.authority.fail(Some(CertError::Unavailable {
+            authority.fail(Some(CertError::Unavailable {
                 identity,
                 why: "not today".into(),
             }));
