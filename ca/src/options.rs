@@ -39,7 +39,8 @@ pub struct Options {
         long,
         env = "WEFT_TRUST_DOMAIN",
         value_name = "NAME",
-        default_value = "cluster.local"
+        default_value = "cluster.local",
+        value_parser = trust_domain
     )]
     pub trust_domain: String,
     /// How long a certificate lives when the caller does not say

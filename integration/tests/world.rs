@@ -23,7 +23,7 @@ fn demo(run: &Path) -> Command {
 /// Processes that belong to a run directory, by their command lines.
 fn processes(run: &Path) -> Vec<String> {
     let run = run.display().to_string();
-    let all = fs::read_dir("/proc").unwrap().flatten();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         .filter(|line| line.contains(&run))
@@ -75,11 +75,16 @@ fn a_run_directory_belongs_to_one_world() {
     let home = tempfile::tempdir().unwrap();
     let run = home.path().join("run");
     let mut first = demo(&run).stdout(Stdio::null()).spawn().unwrap();
-    assert!(until(Duration::from_secs(30), || run.join("logs/traffic-0.log").exists()));
+    assert!(until(Duration::from_secs(30), || run
+        .join("logs/traffic-0.log")
+        .exists()));
     let second = demo(&run).output().unwrap();
     first.kill().unwrap();
     first.wait().unwrap();
     assert!(!second.status.success());
     let said = String::from_utf8_lossy(&second.stderr);
-    assert!(said.contains("another world runs in it; choose another with --run"), "{said}");
+    assert!(
+        said.contains("another world runs in it; choose another with --run"),
+        "{said}"
+    );
 }

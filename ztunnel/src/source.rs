@@ -1,23 +1,21 @@
 //! Where both programs of a node learn what should be.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use act::{
-    config::{Feed, Reader},
+    config::{Reader, directory},
     process::Failure,
 };
 use decide::model::MeshSettings;
 
-/// Watches a directory of Kubernetes YAML, for ever, in a task of its own.
+/// Watches a directory of Kubernetes YAML, in a task of its own, for as long as somebody reads.
 ///
 /// # Errors
 /// One plain sentence when it cannot be watched.
-pub(crate) fn directory(directory: &Path, trust_domain: &str) -> Result<Reader, Failure> {
+pub(crate) fn watch(path: &Path, trust_domain: &str) -> Result<Reader, Failure> {
     let defaults = MeshSettings {
         trust_domain: trust_domain.into(),
         ..MeshSettings::default()
     };
-    let (_feed, reader) = Feed::new(defaults);
-    let _ = (directory, Arc::new(()));
-    Ok(reader)
+    directory::watch(path, defaults).map_err(|error| Failure(format!("--config: {error}")))
 }

@@ -10,7 +10,7 @@ mod traffic;
 pub use screen::Screen;
 pub use table::Table;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use act::process::Failure;
 
@@ -84,8 +84,9 @@ impl Watch {
     async fn page(&mut self, world: &World) -> Page {
         let run = world.run_directory();
         let mut page = Page {
-            run: run.join("").display().to_string(),
-            config: world.settings().config.display().to_string(),
+            run: from_here(&run.join("")),
+            config: from_here(&world.settings().config),
+            weft: from_here(&world.settings().programs.join("weft")),
             ..Page::default()
         };
         let mut measured = Vec::new();
@@ -116,4 +117,11 @@ impl Watch {
         page.seen_before = self.before.replace(page.seen.clone()).unwrap_or_default();
         page
     }
+}
+
+/// A path as a person would type it here.
+fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let path = path.strip_prefix(here).unwrap_or(path).display().to_string();
+    path.trim_end_matches('/').to_owned()
 }

@@ -25,6 +25,8 @@ pub(super) struct Page {
     pub(super) run: String,
     /// The directory that says what runs.
     pub(super) config: String,
+    /// The command line's program.
+    pub(super) weft: String,
 }
 
 impl Page {
@@ -38,10 +40,9 @@ impl Page {
             self.who_is_who(width),
         ];
         let all = parts.concat();
+        let Self { config, run, weft, .. } = self;
         let hint = format!(
-            "edit {}/*.yaml and watch; `weft --run {} status`, `weft --config {} why shop/guest web.shop:80 GET /admin`; \
-             Ctrl-C ends it all",
-            self.config, self.run, self.config
+            "Edit {config}/*.yaml and watch. Ask {weft} --run {run} why shop/guest web.shop:80 GET /admin. Ctrl-C ends it all."
         );
         let hint: String = hint.chars().take(width).collect();
         let most = height.map_or(usize::MAX, |height| height.saturating_sub(2));
@@ -177,7 +178,7 @@ mod tests {
         };
         let text = page.render(60, Some(20));
         assert_eq!(text.lines().count(), 19);
-        assert!(text.lines().last().unwrap().starts_with("edit demo/*.yaml"));
+        assert!(text.lines().last().unwrap().starts_with("Edit demo/*.yaml"));
         assert!(text.lines().all(|line| line.chars().count() <= 60));
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -61,7 +62,7 @@ impl Agent {
     }
 
     /// Works for ever. `told` is opened once every pod there is has been announced.
-    pub async fn run(mut self, told: Gate) {
+    pub async fn run(mut self, told: Gate) -> Infallible {
         let mut reader = self.reader.clone();
         let mut snapshot = reader.load();
         while !snapshot.complete {

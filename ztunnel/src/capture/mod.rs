@@ -8,18 +8,22 @@
 
 mod agent;
 mod namespace;
+mod options;
 mod pod;
 mod ports;
 mod programs;
 pub mod rules;
+mod run;
 mod sockets;
 mod tally;
 mod wish;
 
 pub use agent::Agent;
 pub use namespace::{NamespaceError, PodNamespace, Standing};
+pub use options::{AgentOptions, Command, Options, RulesOptions};
 pub use ports::{Guard, Ports};
 pub use programs::{ProgramError, check};
+pub use run::run;
 pub use sockets::Sockets;
 pub use tally::{State, Tally};
 pub use wish::{Wish, may_release, wishes};

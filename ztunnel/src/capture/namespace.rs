@@ -175,7 +175,7 @@ impl PodNamespace {
     /// [`ProgramError`], also when our table is not there.
     pub async fn counters(&self) -> Result<BTreeMap<String, u64>, ProgramError> {
         let told = nft_tells(&self.netns, &["-j", "list", "counters", "table", "inet", TABLE]).await?;
-        counters(&told).ok_or(ProgramError::Failed {
+        counters(&told).ok_or_else(|| ProgramError::Failed {
             program: "nft",
             said: "its JSON cannot be read".to_owned(),
         })
@@ -211,7 +211,7 @@ impl PodNamespace {
         Ok(Rules {
             guard,
             listening,
-            ephemeral: ephemeral.unwrap_or(Rules::default().ephemeral),
+            ephemeral: ephemeral.unwrap_or_else(|| Rules::default().ephemeral),
         })
     }
 

@@ -41,7 +41,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         readiness.gate("its first complete configuration"),
         readiness.gate("the agent to tell the pods of its node"),
     );
-    let reader = source::directory(&options.config, &options.trust_domain)?;
+    let reader = source::watch(&options.config, &options.trust_domain)?;
     let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
     let workers = Workers::start(options.worker_count(), "worker")
         .map_err(|why| Failure(format!("no workers can be started: {why}")))?;

@@ -8,7 +8,11 @@ use std::{
 };
 
 use decide::model::Identity;
-use tokio::{runtime::Handle, sync::watch, task::AbortHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
 use super::{
     Authority, CertError, Leaf,
@@ -51,6 +55,8 @@ struct Shared {
 struct Entry {
     holds: usize,
     state: watch::Receiver<State>,
+    /// Told when a missing leaf is wanted.
+    wanted: Arc<Notify>,
     task: AbortHandle,
 }
 
@@ -90,12 +96,16 @@ impl Certificates {
     /// The leaf of a held identity that is valid now, waiting for the first one. Bound the wait outside.
     ///
     /// # Errors
-    /// Why there is none, as soon as one attempt has failed and nothing valid is left;
+    /// Why there is none, as soon as one attempt has failed and nothing valid is left; asking makes the next
+    /// attempt come soon;
     /// [`CertError::Released`] when nobody holds it (any longer).
     pub async fn leaf(&self, identity: &Identity) -> Result<Arc<Leaf>, CertError> {
-        let mut state = self.watch(identity)?;
+        let (mut state, wanted) = self.watch(identity)?;
         loop {
             if let Some(known) = self.judge(&state.borrow_and_update()) {
+                if known.is_err() {
+                    wanted.notify_one();
+                }
                 return known;
             }
             if state.changed().await.is_err() {
@@ -132,10 +142,10 @@ impl Certificates {
         list
     }
 
-    fn watch(&self, identity: &Identity) -> Result<watch::Receiver<State>, CertError> {
+    fn watch(&self, identity: &Identity) -> Result<(watch::Receiver<State>, Arc<Notify>), CertError> {
         let entries = self.shared.lock();
         match entries.get(identity) {
-            Some(entry) => Ok(entry.state.clone()),
+            Some(entry) => Ok((entry.state.clone(), entry.wanted.clone())),
             None if entries.len() >= self.shared.most => Err(CertError::TooMany {
                 identity: identity.clone(),
                 most: self.shared.most,
@@ -165,6 +175,7 @@ impl Shared {
         let mut entries = self.lock();
         if let Some(entry) = entries.get_mut(identity) {
             entry.holds += 1;
+            entry.wanted.notify_one();
             return true;
         }
         if entries.len() >= self.most {
@@ -178,10 +189,13 @@ impl Shared {
 
     fn start(&self, identity: &Identity) -> Entry {
         let (sender, state) = watch::channel(State::default());
-        let task = self.runtime.spawn(self.renewal.clone().keep(identity.clone(), sender));
+        let wanted = Arc::new(Notify::new());
+        let renewal = self.renewal.clone().keep(identity.clone(), sender, wanted.clone());
+        let task = self.runtime.spawn(renewal);
         Entry {
             holds: 1,
             state,
+            wanted,
             task: task.abort_handle(),
         }
     }
@@ -418,6 +432,22 @@ mod tests {
         advance(Duration::from_millis(1100)).await;
         settle().await;
         stage.certificates.leaf(&identity("web")).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_wants_a_missing_leaf_does_not_wait_for_the_backoff() {
+        let stage = stage(0.5);
+        let web = identity("web");
+        stage.authority.fail(Some(refused("web")));
+        let _hold = stage.certificates.hold(&web);
+        // Attempts after 0, 1, 3, 7, 15, 31 and 63 s: the next would be 64 s later.
+        tokio::time::sleep(Duration::from_secs(64)).await;
+        stage.authority.fail(None);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(stage.certificates.current(&web).is_none(), "nobody wanted it");
+        stage.certificates.leaf(&web).await.unwrap_err();
+        settle().await;
+        stage.certificates.leaf(&web).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use decide::model::Identity;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     time::{sleep, timeout},
 };
 
@@ -31,6 +31,9 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MOST_BACKOFF: Duration = Duration::from_secs(150);
 /// The wall clock is looked at this often, because a suspended machine's timers stand still.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
+
+/// Somebody who wants a leaf that is missing does not wait for the backoff, but never causes attempts closer than this.
+const DEMAND_REST: Duration = Duration::from_secs(5);
 
 /// What is known of an identity's leaf.
 #[derive(Debug, Clone, Default)]
@@ -68,36 +71,52 @@ impl Renewal {
         }
     }
 
-    /// Keeps a leaf fresh until it is aborted.
-    pub(super) async fn keep(self: Arc<Self>, identity: Identity, state: watch::Sender<State>) {
+    /// Keeps a leaf fresh until it is aborted. `wanted` tells that a missing one is wanted now.
+    pub(super) async fn keep(self: Arc<Self>, identity: Identity, state: watch::Sender<State>, wanted: Arc<Notify>) {
         let mut failures = 0;
         loop {
-            let fetched = self.fetch(&identity).await;
-            let now = (self.clock)();
-            let pause = match fetched {
+            match self.fetch(&identity).await {
                 Ok(leaf) => {
                     failures = 0;
-                    announce(&leaf);
-                    let remaining = leaf.not_after.duration_since(now).unwrap_or_default();
-                    state.send_replace(State {
-                        leaf: Some(Arc::new(leaf)),
-                        failure: None,
-                    });
-                    renewal_after(remaining, (self.random)())
+                    let pause = self.publish(leaf, &state);
+                    self.sleep_until((self.clock)() + pause, &state).await;
                 }
                 Err(error) => {
                     failures += 1;
-                    metrics::counter!("weft_cert_fetch_failures_total", "reason" => error.label()).increment(1);
-                    let end = state.borrow().leaf.as_ref().map(|leaf| leaf.not_after);
-                    let remaining = end.and_then(|end| end.duration_since(now).ok());
-                    let pause = retry_after(failures, remaining, (self.random)());
-                    tracing::warn!(%identity, %error, attempt = failures, retry_in = ?pause, "no new leaf");
-                    state.send_modify(|state| state.failure = Some(error));
-                    pause
+                    let due = (self.clock)() + self.fail(error, failures, &identity, &state);
+                    let demand = async {
+                        sleep(DEMAND_REST).await;
+                        wanted.notified().await;
+                    };
+                    tokio::select! {
+                        () = self.sleep_until(due, &state) => {}
+                        () = demand => {}
+                    }
                 }
-            };
-            self.sleep_until(now + pause, &state).await;
+            }
         }
+    }
+
+    /// Publishes a leaf; says how long it is good for.
+    fn publish(&self, leaf: Leaf, state: &watch::Sender<State>) -> Duration {
+        announce(&leaf);
+        let remaining = leaf.not_after.duration_since((self.clock)()).unwrap_or_default();
+        state.send_replace(State {
+            leaf: Some(Arc::new(leaf)),
+            failure: None,
+        });
+        renewal_after(remaining, (self.random)())
+    }
+
+    /// Publishes a failure; says when to try again.
+    fn fail(&self, error: CertError, failures: u32, identity: &Identity, state: &watch::Sender<State>) -> Duration {
+        metrics::counter!("weft_cert_fetch_failures_total", "reason" => error.label()).increment(1);
+        let end = state.borrow().leaf.as_ref().map(|leaf| leaf.not_after);
+        let remaining = end.and_then(|end| end.duration_since((self.clock)()).ok());
+        let pause = retry_after(failures, remaining, (self.random)());
+        tracing::warn!(%identity, %error, attempt = failures, retry_in = ?pause, "no new leaf");
+        state.send_modify(|state| state.failure = Some(error));
+        pause
     }
 
     /// Sets the gauges. A series that nobody touches leaves `/metrics`, so it is done again at every look.
