@@ -9,6 +9,7 @@
 //! and can deny. And their lists keep an empty value (`from:` with nothing behind it, which is null in YAML)
 //! instead of taking it for absent.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns may have the same type")]
 #![allow(
     unreachable_pub,
     reason = "kube's derive copies each spec with its visibility into a function"

@@ -40,11 +40,17 @@ pub struct MeshConfigSpec {
     /// Networks pods have their addresses from, such as `10.244.0.0/16`. One of these addresses that no object
     /// explains is held, then refused, never passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(max = 64), regex(pattern = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$")))]
+    #[schemars(
+        length(max = 64),
+        inner(length(max = 64), regex(pattern = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$"))
+    )]
     pub pod_cidrs: Option<Vec<String>>,
     /// Networks Services have their addresses from. As `podCidrs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(max = 64), regex(pattern = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$")))]
+    #[schemars(
+        length(max = 64),
+        inner(length(max = 64), regex(pattern = r"^[0-9a-fA-F:.]+/[0-9]{1,3}$"))
+    )]
     pub service_cidrs: Option<Vec<String>>,
     /// Fields this version does not know.
     #[serde(flatten)]

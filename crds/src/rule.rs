@@ -42,7 +42,11 @@ pub const POLICY_TARGET: Rule = Rule {
     cel: "self.all(r, (r.group == '' && r.kind == 'Service') || \
           (r.group == 'gateway.networking.k8s.io' && r.kind == 'Gateway'))",
     message: "an AuthorizationPolicy is attached to a Service (group '') or a Gateway (group 'gateway.networking.k8s.io')",
-    holds: |targets| every(targets, |group, kind| matches!((group, kind), ("", "Service") | (GATEWAY, "Gateway"))),
+    holds: |targets| {
+        every(targets, |group, kind| {
+            matches!((group, kind), ("", "Service") | (GATEWAY, "Gateway"))
+        })
+    },
 };
 
 /// What a TrafficPolicy may be attached to.
@@ -83,4 +87,46 @@ fn every(targets: &Value, allowed: fn(&str, &str) -> bool) -> bool {
     targets
         .as_array()
         .is_some_and(|targets| targets.iter().all(|it| allowed(&text(it, "group"), &text(it, "kind"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_rule_holds_where_its_cel_does() {
+        let service = json!({"group": "", "kind": "Service", "name": "a"});
+        let gateway = json!({"group": GATEWAY, "kind": "Gateway", "name": "a"});
+        let foreign = json!({"group": "x.io", "kind": "Service", "name": "a"});
+        for (rule, value, holds) in [
+            (&SINGLETON, json!({"metadata": {"name": "default"}}), true),
+            (&SINGLETON, json!({"metadata": {"name": "other"}}), false),
+            (&ONE_ATTACHMENT, json!({}), true),
+            (&ONE_ATTACHMENT, json!({"selector": {}}), true),
+            (&ONE_ATTACHMENT, json!({"selector": {}, "targetRefs": []}), false),
+            (&POLICY_TARGET, json!([service, gateway]), true),
+            (&POLICY_TARGET, json!([service, foreign]), false),
+            (&TRAFFIC_TARGET, json!([service]), true),
+            (&TRAFFIC_TARGET, json!([gateway]), false),
+            (&CONDITION_ASKS, json!({"key": "a", "notValues": ["b"]}), true),
+            (&CONDITION_ASKS, json!({"key": "a"}), false),
+            (&PORTS, json!({"1": {}, "65535": {}}), true),
+            (&PORTS, json!({"0": {}}), false),
+            (&PORTS, json!({"65536": {}}), false),
+            (&PORTS, json!({"http": {}}), false),
+        ] {
+            assert_eq!((rule.holds)(&value), holds, "{} {value}", rule.cel);
+        }
+    }
+
+    #[test]
+    fn every_rule_stands_in_a_schema() {
+        let all = serde_json::to_string(&crate::all()).expect("plain data");
+        for rule in ALL {
+            let cel = serde_json::to_string(rule.cel).expect("a string");
+            assert!(all.contains(&cel), "{}", rule.cel);
+        }
+    }
 }

@@ -19,8 +19,18 @@ use crate::{TargetRef, Unknown, rule};
     shortname = "tp",
     category = "weft",
     doc = "How waypoints treat traffic to the Services it is attached to, beyond what Gateway API's own fields say. Of two on one Service, the oldest wins.",
-    printcolumn(name = "Connect", json_path = ".spec.timeouts.connect", type_ = "string"),
-    printcolumn(name = "Idle", json_path = ".spec.timeouts.idle", type_ = "string"),
+    printcolumn(
+        name = "Connect",
+        json_path = ".spec.timeouts.connect",
+        type_ = "string",
+        description = "For a connection to be established"
+    ),
+    printcolumn(
+        name = "Idle",
+        json_path = ".spec.timeouts.idle",
+        type_ = "string",
+        description = "After which an idle connection is closed"
+    ),
     printcolumn(name = "Age", json_path = ".metadata.creationTimestamp", type_ = "date")
 )]
 #[serde(rename_all = "camelCase")]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::Value;
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds")
@@ -36,7 +37,39 @@ fn no_manifest_is_left_of_a_type_that_is_gone() {
     let known: BTreeSet<_> = crds::all().iter().map(file).collect();
     let found: BTreeSet<_> = fs::read_dir(folder())
         .expect("manifests/crds is there")
-        .map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .expect("it can be listed")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     assert_eq!(found, known);
+}
+
+#[test]
+fn every_field_is_explained() {
+    for crd in crds::all() {
+        let schema = serde_json::to_value(&crd.spec.versions[0].schema).expect("plain data");
+        let silent = silent(&schema["openAPIV3Schema"], &crd.spec.names.kind);
+        assert_eq!(silent, Vec::<String>::new());
+    }
+}
+
+/// Paths of the fields without a description.
+fn silent(schema: &Value, path: &str) -> Vec<String> {
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    let below = fields.flat_map(|(name, field)| {
+        let path = format!("{path}.{name}");
+        let mut found = silent(field, &path);
+        if field["description"].as_str().is_none_or(str::is_empty) {
+            found.push(path);
+        }
+        found
+    });
+    let each = ["items", "additionalProperties"]
+        .into_iter()
+        .filter(|key| schema[key].is_object());
+    below.chain(each.flat_map(|key| silent(&schema[key], path))).collect()
 }

@@ -49,8 +49,8 @@ pub(super) struct Schema {
     /// Of characters, items, fields, or the number itself: whatever the type counts.
     smallest: Option<f64>,
     largest: Option<f64>,
-    items: Option<Box<Schema>>,
-    fields: BTreeMap<String, Schema>,
+    items: Option<Box<Self>>,
+    fields: BTreeMap<String, Self>,
     required: Vec<String>,
     others: Others,
     rules: Vec<&'static Rule>,

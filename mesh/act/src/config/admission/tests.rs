@@ -97,6 +97,143 @@ fn what_an_api_server_takes_is_admitted_with_defaults() {
     }
 }
 
+/// Stand for bodies too long to write here.
+const MANY: &str = "many";
+const LONG: &str = "long";
+
+/// Kind, spec, the field at fault, and a part of what is said.
+const REFUSED: &[(&str, &str, &str, &str)] = &[
+    ("AuthorizationPolicy", "7", "spec", "is a number, not an object"),
+    (
+        "AuthorizationPolicy",
+        "{action: ALOW}",
+        "spec.action",
+        "\"ALOW\" is none of ALLOW, DENY, CUSTOM",
+    ),
+    ("AuthorizationPolicy", "{action: allow}", "spec.action", "none of"),
+    (
+        "AuthorizationPolicy",
+        "{dryRun: 'true'}",
+        "spec.dryRun",
+        "is a string, not a boolean",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{rules: {from: []}}",
+        "spec.rules",
+        "is an object, not a list",
+    ),
+    (
+        "AuthorizationPolicy",
+        MANY,
+        "spec.rules",
+        "has 300 items, more than 256",
+    ),
+    (
+        "AuthorizationPolicy",
+        LONG,
+        "spec.rules[0].from[0].source.principals[0]",
+        "2000 characters",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{to: [{operation: {ports: [8080]}}]}]}",
+        "spec.rules[0].to[0].operation.ports[0]",
+        "is a number, not a string",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{from: [{}]}]}",
+        "spec.rules[0].from[0].source",
+        "is missing",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{from: [{source: {}}]}]}",
+        "spec.rules[0].from[0].source",
+        "holds nothing",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{from: [{source: {namespaces: []}}]}]}",
+        "spec.rules[0].from[0].source.namespaces",
+        "holds nothing",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{from: []}]}",
+        "spec.rules[0].from",
+        "holds nothing",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{selector: {}, targetRefs: [{kind: Service, name: a}]}",
+        "spec",
+        "either selector or targetRefs",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{targetRefs: [{kind: Pod, name: a}]}",
+        "spec.targetRefs",
+        "attached to a Service",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{rules: [{when: [{key: source.ip}]}]}",
+        "spec.rules[0].when[0]",
+        "values or notValues",
+    ),
+    (
+        "PeerAuthentication",
+        "{mtls: {mode: DISABLE}}",
+        "spec.mtls.mode",
+        "none of UNSET, PERMISSIVE, STRICT",
+    ),
+    (
+        "PeerAuthentication",
+        "{portLevelMtls: {http: {mode: STRICT}}}",
+        "spec.portLevelMtls",
+        "is a port",
+    ),
+    (
+        "PeerAuthentication",
+        "{portLevelMtls: {70000: {mode: STRICT}}}",
+        "spec.portLevelMtls",
+        "is a port",
+    ),
+    ("TrafficPolicy", "{}", "spec.targetRefs", "is missing"),
+    (
+        "TrafficPolicy",
+        "{targetRefs: [{kind: Service, name: a}], timeouts: {idle: 1 hour}}",
+        "spec.timeouts.idle",
+        "does not match",
+    ),
+    (
+        "MeshConfig",
+        "{outbound: Nothing}",
+        "spec.outbound",
+        "none of AllowAny, RegistryOnly",
+    ),
+    (
+        "MeshConfig",
+        "{trustDomain: Cluster.Local}",
+        "spec.trustDomain",
+        "does not match",
+    ),
+    (
+        "MeshConfig",
+        "{outbond: RegistryOnly}",
+        "spec.outbond",
+        "not a field that is known",
+    ),
+    (
+        "MeshConfig",
+        "{podCidrs: [everything]}",
+        "spec.podCidrs[0]",
+        "does not match",
+    ),
+];
+
 #[test]
 fn what_an_api_server_refuses_is_refused_with_the_field_and_its_line() {
     let many = format!("{{rules: [{}]}}", "{},".repeat(300));
@@ -104,139 +241,14 @@ fn what_an_api_server_refuses_is_refused_with_the_field_and_its_line() {
         "{{rules: [{{from: [{{source: {{principals: [{}]}}}}]}}]}}",
         "x".repeat(2000)
     );
-    for (kind, body, field, what) in [
-        ("AuthorizationPolicy", "7", "spec", "is a number, not an object"),
-        (
-            "AuthorizationPolicy",
-            "{action: ALOW}",
-            "spec.action",
-            "\"ALOW\" is none of ALLOW, DENY, CUSTOM",
-        ),
-        ("AuthorizationPolicy", "{action: allow}", "spec.action", "none of"),
-        (
-            "AuthorizationPolicy",
-            "{dryRun: 'true'}",
-            "spec.dryRun",
-            "is a string, not a boolean",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{rules: {from: []}}",
-            "spec.rules",
-            "is an object, not a list",
-        ),
-        (
-            "AuthorizationPolicy",
-            &many,
-            "spec.rules",
-            "has 300 items, more than 256",
-        ),
-        (
-            "AuthorizationPolicy",
-            &long,
-            "spec.rules[0].from[0].source.principals[0]",
-            "2000 characters",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{rules: [{to: [{operation: {ports: [8080]}}]}]}",
-            "spec.rules[0].to[0].operation.ports[0]",
-            "is a number, not a string",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{rules: [{from: [{}]}]}",
-            "spec.rules[0].from[0].source",
-            "is missing",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{rules: [{from: [{source: {}}]}]}",
-            "spec.rules[0].from[0].source",
-            "holds nothing",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{rules: [{from: [{source: {namespaces: []}}]}]}",
-            "spec.rules[0].from[0].source.namespaces",
-            "holds nothing",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{rules: [{from: []}]}",
-            "spec.rules[0].from",
-            "holds nothing",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{selector: {}, targetRefs: [{kind: Service, name: a}]}",
-            "spec",
-            "either selector or targetRefs",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{targetRefs: [{kind: Pod, name: a}]}",
-            "spec.targetRefs",
-            "attached to a Service",
-        ),
-        (
-            "AuthorizationPolicy",
-            "{rules: [{when: [{key: source.ip}]}]}",
-            "spec.rules[0].when[0]",
-            "values or notValues",
-        ),
-        (
-            "PeerAuthentication",
-            "{mtls: {mode: DISABLE}}",
-            "spec.mtls.mode",
-            "none of UNSET, PERMISSIVE, STRICT",
-        ),
-        (
-            "PeerAuthentication",
-            "{portLevelMtls: {http: {mode: STRICT}}}",
-            "spec.portLevelMtls",
-            "is a port",
-        ),
-        (
-            "PeerAuthentication",
-            "{portLevelMtls: {70000: {mode: STRICT}}}",
-            "spec.portLevelMtls",
-            "is a port",
-        ),
-        ("TrafficPolicy", "{}", "spec.targetRefs", "is missing"),
-        (
-            "TrafficPolicy",
-            "{targetRefs: [{kind: Service, name: a}], timeouts: {idle: 1 hour}}",
-            "spec.timeouts.idle",
-            "does not match",
-        ),
-        (
-            "MeshConfig",
-            "{outbound: Nothing}",
-            "spec.outbound",
-            "none of AllowAny, RegistryOnly",
-        ),
-        (
-            "MeshConfig",
-            "{trustDomain: Cluster.Local}",
-            "spec.trustDomain",
-            "does not match",
-        ),
-        (
-            "MeshConfig",
-            "{outbond: RegistryOnly}",
-            "spec.outbond",
-            "not a field that is known",
-        ),
-        (
-            "MeshConfig",
-            "{podCidrs: [everything]}",
-            "spec.podCidrs[0]",
-            "does not match",
-        ),
-    ] {
+    for (kind, body, field, what) in REFUSED {
+        let body = match *body {
+            MANY => &many,
+            LONG => &long,
+            body => body,
+        };
         let (problems, _) = refused(&ours(kind, body));
-        let found = problems.iter().find(|problem| &*problem.field == field);
+        let found = problems.iter().find(|problem| &*problem.field == *field);
         let found = found.unwrap_or_else(|| panic!("{body}: {problems:?}"));
         assert!(found.what.contains(what), "{body}: {found}");
         assert_eq!(found.place.as_ref().map(|place| place.line), Some(1));

@@ -120,7 +120,11 @@ impl Claims {
                         rejected: so(problems, "The last good version stays.", repeated),
                     },
                     (None, Some((stand_in, origin))) => {
-                        let told = so(problems, "Until it is corrected it restricts as far as it could have.", repeated);
+                        let told = so(
+                            problems,
+                            "Until it is corrected it restricts as far as it could have.",
+                            repeated,
+                        );
                         Told {
                             held: Some(Held {
                                 object: stand_in.clone(),

@@ -14,6 +14,8 @@ use crate::config::document;
 
 /// Deepest folder below the directory.
 const MAX_DEPTH: usize = 16;
+/// Most entries of one folder, of whatever kind.
+const MAX_ENTRIES: usize = 100_000;
 /// Two writes within this time may leave the same times on a file.
 const CLOCK_STEP: Duration = Duration::from_millis(100);
 
@@ -64,23 +66,20 @@ impl Listing {
             return Err(DirectoryError::NotADirectory(name()));
         }
         let mut listing = Self::default();
+        listing.folders.insert((metadata.dev(), metadata.ino()));
         let mut folders = vec![(root.to_owned(), 0)];
         while let Some((folder, depth)) = folders.pop() {
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
+            match entries(&folder) {
+                Ok(entries) if entries.len() <= MAX_ENTRIES => {
+                    for (_, path) in entries {
+                        listing.add(path, depth, &mut folders);
+                    }
+                }
+                Ok(_) => return Err(DirectoryError::TooManyFiles(name())),
                 Err(error) if depth == 0 => return Err(DirectoryError::Unreadable(name(), error)),
-                Err(error) => {
-                    listing.unreadable.insert(folder, error.to_string());
-                    continue;
-                }
-            };
-            for entry in entries {
-                match entry {
-                    Ok(entry) => listing.add(entry.path(), depth, &mut folders),
-                    Err(error) => drop(listing.unreadable.insert(folder.clone(), error.to_string())),
-                }
+                Err(error) => drop(listing.unreadable.insert(folder, error.to_string())),
             }
-            if listing.files.len() + listing.unreadable.len() > MAX_FILES || folders.len() > MAX_FILES {
+            if listing.files.len() + listing.unreadable.len() > MAX_FILES || listing.folders.len() > MAX_FILES {
                 return Err(DirectoryError::TooManyFiles(name()));
             }
             if listing.bytes > MAX_TOTAL_BYTES {
@@ -107,7 +106,8 @@ impl Listing {
         };
         if metadata.is_dir() {
             if depth >= MAX_DEPTH {
-                self.unreadable.insert(path, format!("it lies deeper than {MAX_DEPTH} folders"));
+                self.unreadable
+                    .insert(path, format!("it lies deeper than {MAX_DEPTH} folders"));
             } else if self.folders.insert((metadata.dev(), metadata.ino())) {
                 folders.push((path, depth + 1));
             }
@@ -117,6 +117,13 @@ impl Listing {
             self.files.insert(path, stamp);
         }
     }
+}
+
+/// What a folder holds, links last, by name: where a folder is reached in two ways, always in the same.
+fn entries(folder: &Path) -> io::Result<BTreeSet<(bool, PathBuf)>> {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink());
+    let with_kind = |entry: io::Result<fs::DirEntry>| entry.map(|it| (is_link(&it.path()), it.path()));
+    fs::read_dir(folder)?.take(MAX_ENTRIES + 1).map(with_kind).collect()
 }
 
 impl Stamp {

@@ -126,26 +126,14 @@ pub fn watch(path: &Path, defaults: MeshSettings) -> Result<Reader, DirectoryErr
 
 impl Directory {
     /// Follows the directory as long as there is a reader. Blocks: give it a thread.
-    pub fn watch(mut self) {
-        let mut bell = Bell::new(self.source.shelf.root());
-        // What happened between the first read and the bell is found now.
-        let mut soon = true;
-        while self.feed.has_readers() {
-            if !soon {
-                bell.wait(if bell.is_hung() { RESCAN } else { POLL });
-            }
-            bell.hang();
-            let mut look = self.source.observe(&bell);
-            if look.as_ref().is_ok_and(Look::takes_away) {
-                thread::sleep(SECOND_LOOK);
-                look = self.source.observe(&bell);
-            }
-            soon = look.as_ref().is_ok_and(Look::takes_away);
-            let changes = self.source.tell(look);
+    pub fn watch(self) {
+        let mut feed = self.feed;
+        self.source.follow(|changes| {
             if !changes.is_empty() {
-                self.feed.apply(changes);
+                feed.apply(changes);
             }
-        }
+            feed.has_readers()
+        });
     }
 }
 
@@ -155,6 +143,28 @@ impl Source {
             shelf: Shelf::new(path),
             claims: Claims::default(),
             complete: false,
+        }
+    }
+
+    /// Tells every look's changes, often none, until it is told that nobody listens.
+    fn follow(mut self, mut tell: impl FnMut(Vec<Change>) -> bool) {
+        let mut bell = Bell::new(self.shelf.root());
+        // What happened between the first read and the bell is found now.
+        let mut soon = true;
+        loop {
+            if !soon {
+                bell.wait(if bell.is_hung() { RESCAN } else { POLL });
+            }
+            bell.hang();
+            let mut look = self.observe(&bell);
+            if look.as_ref().is_ok_and(Look::takes_away) {
+                thread::sleep(SECOND_LOOK);
+                look = self.observe(&bell);
+            }
+            soon = look.as_ref().is_ok_and(Look::takes_away);
+            if !tell(self.tell(look)) {
+                return;
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use decide::model::{ObjectRef, Place, Problem};
@@ -28,6 +29,8 @@ pub(super) struct Shelf {
     /// Files somebody has open for writing.
     writing: BTreeSet<PathBuf>,
     troubles: Vec<(ObjectRef, Option<Problem>)>,
+    /// How long something must seem to be taken away to be believed.
+    pub(super) patience: Duration,
 }
 
 /// One file.
@@ -85,6 +88,7 @@ impl Shelf {
             doubtful: BTreeMap::new(),
             writing: BTreeSet::new(),
             troubles: Vec::new(),
+            patience: SECOND_LOOK,
         }
     }
 
@@ -115,7 +119,12 @@ impl Shelf {
             }
         }
         for (path, reason) in &listing.unreadable {
-            let trouble = self.problem(path, 1, format!("cannot be read: {reason}."), "Make it readable, or remove it.");
+            let trouble = self.problem(
+                path,
+                1,
+                format!("cannot be read: {reason}."),
+                "Make it readable, or remove it.",
+            );
             look.found.insert(path.clone(), Found::Trouble(None, trouble));
         }
         let unreadable = |path: &Path| listing.unreadable.contains_key(path);
@@ -173,7 +182,10 @@ impl Shelf {
             }
             Version::Unreadable(reason) => {
                 let what = format!("cannot be read: {reason}.");
-                Some(Found::Trouble(None, self.problem(path, 1, what, "Make it readable, or remove it.")))
+                Some(Found::Trouble(
+                    None,
+                    self.problem(path, 1, what, "Make it readable, or remove it."),
+                ))
             }
             Version::Whole(bytes, stamp) => Some(match document::read(&bytes) {
                 Ok(documents) => {
@@ -196,7 +208,7 @@ impl Shelf {
             };
             let held_something = self.files.get(path).is_some_and(|book| !book.objects.is_empty());
             let since = self.doubtful.get(path).copied().unwrap_or_else(Instant::now);
-            if empty && held_something && !trusting && since.elapsed() < SECOND_LOOK {
+            if empty && held_something && !trusting && since.elapsed() < self.patience {
                 look.doubtful.insert(path.clone(), since);
             }
         }

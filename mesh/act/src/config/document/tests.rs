@@ -276,14 +276,14 @@ proptest! {
         let compact = serde_json::to_string(&object).expect("JSON");
         let pretty = serde_json::to_string_pretty(&object).expect("JSON");
         prop_assert_eq!(values(&compact), vec![object.clone()]);
-        prop_assert_eq!(values(&pretty), vec![object.clone()]);
+        prop_assert_eq!(values(&pretty), vec![object]);
     }
 
     #[test]
     fn yaml_means_what_it_says(value in json_value(), name in "[a-z]{2,8}") {
         let object = json!({ (format!("{name}1")): value });
         let text = serde_yaml::to_string(&object).expect("YAML");
-        prop_assert_eq!(values(&text), vec![object.clone()], "{}", text);
+        prop_assert_eq!(values(&text), vec![object], "{}", text);
     }
 }
 
