@@ -12,7 +12,7 @@ use decide::model::{Identity, SO_MARK};
 use serde::Serialize;
 use tokio::{
     sync::watch,
-    time::{sleep, sleep_until, Instant},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +99,8 @@ impl Life {
                 () = &mut out => return,
             }
             // wanted again: new doors, while what lives behind the old ones runs out
-            self.state.send_replace(PodState::Waiting("its listeners are opened again".to_owned()));
+            self.state
+                .send_replace(PodState::Waiting("its listeners are opened again".to_owned()));
             tokio::spawn(out);
         }
     }

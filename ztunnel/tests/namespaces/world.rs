@@ -1,8 +1,6 @@
 //! A node in miniature: network namespaces of the test's own, made in a child process that is alone in a
 //! network and a mount namespace, so that nothing is left behind however it ends.
 
-#![allow(unreachable_pub, reason = "shared by the tests of this folder")]
-
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
