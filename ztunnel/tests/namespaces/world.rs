@@ -7,10 +7,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use act::net::Netns;
+use tokio::time::Instant;
 
 /// Where the pods' namespaces are, by UID.
 pub const NETNS: &str = "/run/netns";
