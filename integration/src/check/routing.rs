@@ -1,9 +1,9 @@
 //! Point 3: a route divides requests as it says, and changes at once without a failed request.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::{Bench, Point};
-use crate::load::Load;
+use crate::load::{Load, unix_milliseconds};
 
 /// The file with the route.
 const FILE: &str = "30-routes.yaml";
@@ -84,10 +84,4 @@ async fn change_under_load(bench: &Bench, point: &mut Point) {
         ],
     );
     point.step("the route is changed back", back);
-}
-
-fn unix_milliseconds() -> u64 {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -213,7 +213,8 @@ fn root(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-fn unix_milliseconds() -> u64 {
+/// Milliseconds since 1970, as ticks are told.
+pub fn unix_milliseconds() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

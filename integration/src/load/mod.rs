@@ -4,5 +4,5 @@
 mod client;
 mod report;
 
-pub use client::{LoadOptions, Mode, generate};
+pub use client::{LoadOptions, Mode, generate, unix_milliseconds};
 pub use report::{Load, Report, Tick};

@@ -79,7 +79,7 @@ impl AsyncWrite for StreamIo {
 impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> Self {
         let kind = match error {
-            StreamError::Reset(_) => io::ErrorKind::ConnectionReset,
+            StreamError::Reset(_) | StreamError::Enough => io::ErrorKind::ConnectionReset,
             StreamError::Tunnel(_) => io::ErrorKind::ConnectionAborted,
         };
         Self::new(kind, error)

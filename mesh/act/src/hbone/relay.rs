@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
 use super::{
-    Patience, Receiver, Sender, Stream,
+    Patience, Receiver, Sender, Stream, StreamError,
     patience::{Broken, Count, Fragile, Progress, both, errored},
     socket::{SCRATCH, finish, read, scratch},
 };
@@ -54,7 +54,15 @@ pub async fn relay(
     outcome
 }
 
+/// Ends in order, too, when the peer needs no more: what it has sent is then still on its way to the socket.
 async fn upload(socket: &TcpStream, sender: &mut Sender, progress: &Progress) -> Result<(), Broken> {
+    match send_all(socket, sender, progress).await {
+        Err(Broken::Stream(StreamError::Enough)) => Ok(()),
+        ended => ended,
+    }
+}
+
+async fn send_all(socket: &TcpStream, sender: &mut Sender, progress: &Progress) -> Result<(), Broken> {
     loop {
         // Credit is asked for only once there is something to send: it would be missing elsewhere meanwhile.
         poll_fn(|context| readable_or_broken(socket, sender, context)).await?;

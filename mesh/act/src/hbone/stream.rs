@@ -42,6 +42,10 @@ pub enum StreamError {
     /// The peer reset it: to be passed on as a reset.
     #[error("the peer reset the stream ({0})")]
     Reset(Arc<str>),
+    /// The peer needs no more of it (RFC 9113 8.1: RST_STREAM with NO_ERROR after its own end): no fault, and what
+    /// it has sent is still to be read.
+    #[error("the peer needs no more of the stream")]
+    Enough,
     /// The tunnel under it ended.
     #[error("the tunnel broke: {0}")]
     Tunnel(Arc<str>),
@@ -103,12 +107,14 @@ impl Receiver {
                     self.owed += chunk.len();
                     return Poll::Ready(Ok(Some(chunk)));
                 }
-                // RFC 9113 8.1: a peer that needs no more of the stream resets it so, without fault.
-                Some(Err(error)) if error.reason() != Some(Reason::NO_ERROR) || !error.is_reset() => {
+                Some(Err(error)) => {
                     self.ended = true;
-                    return Poll::Ready(Err(broken(&error)));
+                    return Poll::Ready(match broken(&error) {
+                        StreamError::Enough => Ok(None),
+                        broken => Err(broken),
+                    });
                 }
-                Some(Err(_)) | None => {
+                None => {
                     self.ended = true;
                     return Poll::Ready(Ok(None));
                 }
@@ -205,6 +211,7 @@ impl Sender {
     /// Resolves when the peer resets the stream or the tunnel breaks; to be watched while nothing is sent.
     pub fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<StreamError> {
         Poll::Ready(match ready!(self.frames.poll_reset(context)) {
+            Ok(Reason::NO_ERROR) => StreamError::Enough,
             Ok(reason) => StreamError::Reset(reason.description().into()),
             Err(error) => broken(&error),
         })
@@ -227,7 +234,9 @@ impl Drop for Sender {
 }
 
 fn broken(error: &h2::Error) -> StreamError {
-    if error.is_reset() {
+    if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) {
+        StreamError::Enough
+    } else if error.is_reset() {
         StreamError::Reset(
             error
                 .reason()
