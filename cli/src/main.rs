@@ -32,7 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   weft demo                                              a two-node mesh on this machine, live
   weft check integration/demo                            every problem, with file, line and what to do
-  weft --config integration/demo why shop/client-1 web.shop:80 GET /admin
+  weft --config integration/demo why shop/guest web.shop:80 GET /admin
   weft --run target/demo/run certs                       what each running proxy really holds
 
 Exit codes: 0 fine (why: allowed), 1 error, 2 refused (why) or problems found (check).";

@@ -23,7 +23,7 @@ fn demo(run: &Path) -> Command {
 /// Processes that belong to a run directory, by their command lines.
 fn processes(run: &Path) -> Vec<String> {
     let run = run.display().to_string();
-    let all = fs::read_dir("/proc").unwrap().flatten();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         .filter(|line| line.contains(&run))

@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    act::process::main("ztunnel", |options: ztunnel::node::Options| ztunnel::node::run(&options))
+    act::process::main("ztunnel", |options: ztunnel::node::Options| {
+        ztunnel::node::run(&options)
+    })
 }

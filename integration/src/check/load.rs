@@ -16,6 +16,18 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
         before.push(point.step("memory and descriptors before", held(bench, proxy).await));
     }
     bench.tell("wrk: 500 connections for 30 s");
+    wrk(bench, point).await;
+    bench.tell("a minute of rest");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for (proxy, before) in PROXIES.into_iter().zip(before) {
+        let after = point.step("memory and descriptors after", held(bench, proxy).await);
+        if let (Some(before), Some(after)) = (before, after) {
+            compare(point, proxy, &before, &after);
+        }
+    }
+}
+
+async fn wrk(bench: &Bench, point: &mut Point) {
     let law = "wrk -c 500 -d 30s through two ztunnels";
     let words = [
         "wrk",
@@ -32,21 +44,14 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     let Some(finished) = point.step(law, bench.run("shop/client-a", &words).await) else {
         return;
     };
-    let errors = finished
-        .stdout
-        .lines()
-        .map(str::trim)
-        .find(|line| line.starts_with("Socket errors"));
-    let other = finished
-        .stdout
-        .lines()
-        .map(str::trim)
-        .find(|line| line.starts_with("Non-2xx"));
-    let rate = finished
-        .stdout
-        .lines()
-        .map(str::trim)
-        .find(|line| line.starts_with("Requests/sec"));
+    let line = |begin: &str| {
+        finished
+            .stdout
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with(begin))
+    };
+    let (errors, other, rate) = (line("Socket errors"), line("Non-2xx"), line("Requests/sec"));
     let seen = [errors, other, rate]
         .into_iter()
         .flatten()
@@ -54,29 +59,22 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
         .join("; ");
     let pass = finished.success() && errors.is_none() && other.is_none() && rate.is_some();
     point.assert(law, "0 socket errors, 0 non-2xx", seen, pass);
-    bench.tell("a minute of rest");
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    for (proxy, before) in PROXIES.into_iter().zip(before) {
-        let (Some(before), Some(after)) = (
-            before,
-            point.step("memory and descriptors after", held(bench, proxy).await),
-        ) else {
-            continue;
-        };
-        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
-        point.assert(
-            &format!("{proxy} gives its memory back"),
-            format!("at most {}", mib(before.memory + KEPT)),
-            mib(after.memory),
-            after.memory <= before.memory + KEPT,
-        );
-        point.assert(
-            &format!("{proxy} closes its descriptors"),
-            format!("at most {}", before.descriptors),
-            after.descriptors,
-            after.descriptors <= before.descriptors,
-        );
-    }
+}
+
+fn compare(point: &mut Point, proxy: &str, before: &Held, after: &Held) {
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
+    point.assert(
+        &format!("{proxy} gives its memory back"),
+        format!("at most {}", mib(before.memory + KEPT)),
+        mib(after.memory),
+        after.memory <= before.memory + KEPT,
+    );
+    point.assert(
+        &format!("{proxy} closes its descriptors"),
+        format!("at most {}", before.descriptors),
+        after.descriptors,
+        after.descriptors <= before.descriptors,
+    );
 }
 
 struct Held {

@@ -21,131 +21,107 @@ struct Case {
     law: &'static str,
     pod: &'static str,
     url: &'static str,
-    /// As `weft why` is asked.
-    why: &'static [&'static str],
     wanted: Wanted,
 }
 
 #[derive(Clone, Copy)]
 enum Wanted {
     Answered,
-    /// The connection is refused, by this policy, as the server's ztunnel logs.
+    /// The connection is refused, by this policy, as both ends' ztunnels log.
     Refused(&'static str),
     /// 403, by this policy, as the waypoint logs.
     Forbidden(&'static str),
 }
 
+/// By the demo's own policies.
+const CASES: [Case; 5] = [
+    Case {
+        law: "L4: who is not denied is answered",
+        pod: "shop/client-a",
+        url: "http://orders/",
+        wanted: Wanted::Answered,
+    },
+    Case {
+        law: "L4: who is denied is refused the connection",
+        pod: "shop/guest",
+        url: "http://orders/",
+        wanted: Wanted::Refused("AuthorizationPolicy shop/no-guests"),
+    },
+    Case {
+        law: "L7: the one identity may GET /admin",
+        pod: "shop/client-a",
+        url: "http://web/admin",
+        wanted: Wanted::Answered,
+    },
+    Case {
+        law: "L7: nobody else may GET /admin",
+        pod: "shop/guest",
+        url: "http://web/admin",
+        wanted: Wanted::Forbidden("AuthorizationPolicy shop/admin-is-for-clients"),
+    },
+    Case {
+        law: "L7: the rest is everybody's",
+        pod: "shop/guest",
+        url: "http://web/",
+        wanted: Wanted::Answered,
+    },
+];
+
+/// By [`BOTH_WAYS`].
+const CASES_BOTH_WAYS: [Case; 4] = [
+    Case {
+        law: "the rule refuses through the waypoint",
+        pod: "shop/guest",
+        url: "http://web/",
+        wanted: Wanted::Forbidden(GUESTS),
+    },
+    Case {
+        law: "the rule refuses without a waypoint",
+        pod: "shop/guest",
+        url: "http://10.77.2.21:9090/",
+        wanted: Wanted::Refused(GUESTS),
+    },
+    Case {
+        law: "the rule lets others through the waypoint",
+        pod: "shop/client-a",
+        url: "http://web/",
+        wanted: Wanted::Answered,
+    },
+    Case {
+        law: "the rule lets others in without one",
+        pod: "shop/client-a",
+        url: "http://10.77.2.21:9090/",
+        wanted: Wanted::Answered,
+    },
+];
+const GUESTS: &str = "AuthorizationPolicy shop/no-guests-at-all";
+
 /// Every case, then the rule that must hold both ways.
 pub(super) async fn check(bench: &Bench, point: &mut Point) {
-    const ADMIN: &str = "AuthorizationPolicy shop/admin-is-for-clients";
-    let cases = [
-        (
-            "L4: who is not denied is answered",
-            "client-a",
-            "http://orders/",
-            Wanted::Answered,
-        ),
-        (
-            "L4: who is denied is refused the connection",
-            "guest",
-            "http://orders/",
-            Wanted::Refused("AuthorizationPolicy shop/no-guests"),
-        ),
-        (
-            "L7: the one identity may GET /admin",
-            "client-a",
-            "http://web/admin",
-            Wanted::Answered,
-        ),
-        (
-            "L7: nobody else may GET /admin",
-            "guest",
-            "http://web/admin",
-            Wanted::Forbidden(ADMIN),
-        ),
-        ("L7: the rest is everybody's", "guest", "http://web/", Wanted::Answered),
-    ];
-    for (law, pod, url, wanted) in cases {
-        case(
-            bench,
-            point,
-            &Case {
-                law,
-                pod,
-                url,
-                why: question(url),
-                wanted,
-            },
-        )
-        .await;
+    for asked in &CASES {
+        case(bench, point, asked).await;
     }
-    if point
-        .step(
-            "a rule that names a client is added",
-            bench.write("91-both-ways.yaml", BOTH_WAYS),
-        )
-        .is_none()
-    {
+    let added = bench.write("91-both-ways.yaml", BOTH_WAYS);
+    if point.step("a rule that names a client is added", added).is_none() {
         return;
     }
-    let came = bench
-        .until(Duration::from_secs(5), || async {
+    let guest_gets = |wanted: bool| {
+        bench.until(Duration::from_secs(5), move || async move {
             let answer = bench.curl("shop/guest", &["http://web/"]).await;
-            answer.is_ok_and(|answer| answer.status != 200)
+            answer.is_ok_and(|answer| (answer.status == 200) == wanted)
         })
-        .await;
+    };
+    let came = guest_gets(false).await;
     point.assert("the rule takes effect", "refused", came, came);
-    const GUESTS: &str = "AuthorizationPolicy shop/no-guests-at-all";
-    let cases = [
-        (
-            "the rule refuses through the waypoint",
-            "guest",
-            "http://web/",
-            Wanted::Forbidden(GUESTS),
-        ),
-        (
-            "the rule refuses without a waypoint",
-            "guest",
-            "http://10.77.2.21:9090/",
-            Wanted::Refused(GUESTS),
-        ),
-        (
-            "the rule lets others through the waypoint",
-            "client-a",
-            "http://web/",
-            Wanted::Answered,
-        ),
-        (
-            "the rule lets others in without one",
-            "client-a",
-            "http://10.77.2.21:9090/",
-            Wanted::Answered,
-        ),
-    ];
-    for (law, pod, url, wanted) in cases {
-        case(
-            bench,
-            point,
-            &Case {
-                law,
-                pod,
-                url,
-                why: question(url),
-                wanted,
-            },
-        )
-        .await;
+    for asked in &CASES_BOTH_WAYS {
+        case(bench, point, asked).await;
     }
     point.step("the rule is removed", bench.remove("91-both-ways.yaml"));
-    let gone = bench
-        .until(Duration::from_secs(5), || async {
-            let answer = bench.curl("shop/guest", &["http://web/"]).await;
-            answer.is_ok_and(|answer| answer.status == 200)
-        })
-        .await;
+    let gone = guest_gets(true).await;
     point.assert("without the rule all is as before", "answered", gone, gone);
 }
 
+/// A URL as `weft why` is asked for it.
 fn question(url: &str) -> &'static [&'static str] {
     match url {
         "http://orders/" => &["orders.shop:80"],
@@ -161,8 +137,7 @@ async fn case(bench: &Bench, point: &mut Point, case: &Case) {
         bench.log("ztunnel-node-1"),
         bench.log("shop.waypoint"),
     );
-    let pod = format!("shop/{}", case.pod);
-    let Some(answer) = point.step(case.law, bench.curl(&pod, &[case.url]).await) else {
+    let Some(answer) = point.step(case.law, bench.curl(case.pod, &[case.url]).await) else {
         return;
     };
     match case.wanted {
@@ -182,7 +157,7 @@ async fn case(bench: &Bench, point: &mut Point, case: &Case) {
             point.assert(&law, policy, told.as_deref().unwrap_or("not named"), told.is_some());
         }
     }
-    foretold(bench, point, case, &pod, &answer).await;
+    foretold(bench, point, case, &answer).await;
 }
 
 /// Whether a refusal in the access log names a policy, and its reason.
@@ -202,9 +177,9 @@ async fn named(log: &mut crate::observe::Log, policy: &str) -> Option<String> {
     None
 }
 
-async fn foretold(bench: &Bench, point: &mut Point, case: &Case, pod: &str, answer: &Answer) {
+async fn foretold(bench: &Bench, point: &mut Point, case: &Case, answer: &Answer) {
     let law = format!("{}: `weft why` foretells it", case.law);
-    let words = [&["why", pod], case.why].concat();
+    let words = [&["why", case.pod], question(case.url)].concat();
     let Some(told) = point.step(&law, bench.weft(&words).await) else {
         return;
     };

@@ -47,6 +47,12 @@ async fn envoy(bench: &Bench, point: &mut Point) {
         .until(Duration::from_secs(20), || bench.world.listens(POD, 15001))
         .await;
     point.assert("Envoy listens", "within 20 s", ready, ready);
+    envoy_asks(bench, point).await;
+    envoy_is_asked(bench, point).await;
+    process.kill().await;
+}
+
+async fn envoy_asks(bench: &Bench, point: &mut Point) {
     let mut server = bench.log("ztunnel-node-2");
     let law = "Envoy as HBONE client into our ztunnel";
     if let Some(answer) = point.step(law, bench.curl(POD, &["http://127.0.0.1:15001/?say=envoy"]).await) {
@@ -63,6 +69,9 @@ async fn envoy(bench: &Bench, point: &mut Point) {
         .iter()
         .any(|event| event.is("src.identity", OUTSIDER));
     point.assert("our access log names Envoy's identity", OUTSIDER, named, named);
+}
+
+async fn envoy_is_asked(bench: &Bench, point: &mut Point) {
     let law = "Envoy as HBONE server out of our ztunnel";
     if let Some(answer) = point.step(law, bench.curl("shop/client-a", &["http://envoy/"]).await) {
         point.assert(law, "200", answer.phrase(), answer.status == 200);
@@ -80,7 +89,6 @@ async fn envoy(bench: &Bench, point: &mut Point) {
     let law = "Envoy's log names our client's identity";
     let pass = seen.contains("peer=spiffe://cluster.local/ns/shop/sa/client") && seen.contains(" 200 ");
     point.assert(law, "peer=spiffe://cluster.local/ns/shop/sa/client … 200", seen, pass);
-    process.kill().await;
 }
 
 /// Both ends of HBONE, as Envoy is told them: port 15008 takes tunnels to the pod's own port 8080, port 15001 leads

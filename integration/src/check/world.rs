@@ -6,49 +6,51 @@ use crate::observe::Capture;
 
 const MARKER: &str = "marker-of-the-world";
 
+/// What is reached: law, from where, what, and a word of the answer.
+const REACHED: [(&str, &str, &str, &str); 6] = [
+    (
+        "a pod reaches a Service on the other node",
+        "shop/client-a",
+        "http://catalog/?say=marker-of-the-world",
+        "catalog",
+    ),
+    (
+        "a pod reaches a Service on its own node",
+        "shop/client-a",
+        "http://web-v2/",
+        "web v2",
+    ),
+    (
+        "a pod reaches a pod on its own node",
+        "shop/client-a",
+        "http://10.77.1.21:8080/",
+        "web v2",
+    ),
+    (
+        "a pod reaches itself by its Service",
+        "shop/catalog",
+        "http://catalog/",
+        "catalog",
+    ),
+    ("a node reaches a Service", "node-1", "http://10.78.0.2/", "catalog"),
+    (
+        "a pod of another namespace knows the long name",
+        "plain/outsider",
+        "http://catalog.shop.svc.cluster.local/",
+        "catalog",
+    ),
+];
+
 /// Asserts that pods reach each other and Services on and across nodes, see each other's own addresses, have no
 /// way out, and that the capture sees plaintext for what it is.
 pub(super) async fn check(bench: &Bench, point: &mut Point) {
-    let url = format!("http://catalog/?say={MARKER}");
     let Some(capture) = point.step(
         "the link is captured",
         Capture::start(&bench.world, "world.pcap", &[MARKER]).await,
     ) else {
         return;
     };
-    for (law, pod, url, wanted) in [
-        (
-            "a pod reaches a Service on the other node",
-            "shop/client-a",
-            &*url,
-            "catalog",
-        ),
-        (
-            "a pod reaches a Service on its own node",
-            "shop/client-a",
-            "http://web-v2/",
-            "web v2",
-        ),
-        (
-            "a pod reaches a pod on its own node",
-            "shop/client-a",
-            "http://10.77.1.21:8080/",
-            "web v2",
-        ),
-        (
-            "a pod reaches itself by its Service",
-            "shop/catalog",
-            "http://catalog/",
-            "catalog",
-        ),
-        ("a node reaches a Service", "node-1", "http://10.78.0.2/", "catalog"),
-        (
-            "a pod of another namespace knows the long name",
-            "plain/outsider",
-            "http://catalog.shop.svc.cluster.local/",
-            "catalog",
-        ),
-    ] {
+    for (law, pod, url, wanted) in REACHED {
         if let Some(answer) = point.step(law, bench.curl(pod, &["--max-time", "3", url]).await) {
             point.holds(law, wanted, &answer.text);
         }

@@ -45,21 +45,13 @@ impl Event {
 
     /// The event of a line, if it is one.
     pub fn parse(line: &str) -> Option<Self> {
-        let Value::Object(mut line) = serde_json::from_str(line).ok()? else {
+        let Value::Object(mut fields) = serde_json::from_str(line).ok()? else {
             return None;
         };
-        let Some(Value::String(target)) = line.remove("target") else {
-            return None;
-        };
-        let Some(Value::Object(mut fields)) = line.remove("fields") else {
-            return None;
-        };
-        for outer in ["timestamp", "level"] {
-            if let Some(value) = line.remove(outer) {
-                fields.insert(outer.into(), value);
-            }
+        match fields.remove("target") {
+            Some(Value::String(target)) => Some(Self { target, fields }),
+            _ => None,
         }
-        Some(Self { target, fields })
     }
 }
 
@@ -122,14 +114,14 @@ mod tests {
         let mut log = Log::new(path);
         write!(
             file,
-            "plain\n{{\"target\":\"tunnel\",\"fields\":{{}}}}\n\
-             {{\"target\":\"access\",\"fields\":{{\"src.identity\":\"spiffe://a\",\"bytes_sent\":3}}}}\n{{\"target\":"
+            "plain\n{{\"target\":\"tunnel\"}}\n\
+             {{\"target\":\"access\",\"src.identity\":\"spiffe://a\",\"bytes_sent\":3}}\n{{\"target\":"
         )
         .unwrap();
         let told = log.events("access");
         assert_eq!(told.len(), 1);
         assert!(told[0].is("src.identity", "spiffe://a") && told[0].is("bytes_sent", "3"));
-        writeln!(file, "\"access\",\"fields\":{{}}}}").unwrap();
+        writeln!(file, "\"access\"}}").unwrap();
         assert_eq!(log.events("access").len(), 1);
         assert!(log.events("access").is_empty());
     }

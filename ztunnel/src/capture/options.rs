@@ -44,13 +44,28 @@ pub struct AgentOptions {
     #[arg(long, env = "WEFT_CONFIG", value_name = "DIR", default_value = "/etc/weft")]
     pub config: PathBuf,
     /// Unix socket to listen on, to which the ztunnel of this node connects
-    #[arg(long, env = "WEFT_ZDS", value_name = "PATH", default_value = "/var/run/weft/zds.sock")]
+    #[arg(
+        long,
+        env = "WEFT_ZDS",
+        value_name = "PATH",
+        default_value = "/var/run/weft/zds.sock"
+    )]
     pub zds: PathBuf,
     /// Directory with the network namespaces of this node's pods, each a file named by the pod's UID
-    #[arg(long, env = "WEFT_NETNS_DIR", value_name = "DIR", default_value = "/var/run/weft/netns")]
+    #[arg(
+        long,
+        env = "WEFT_NETNS_DIR",
+        value_name = "DIR",
+        default_value = "/var/run/weft/netns"
+    )]
     pub netns_dir: PathBuf,
     /// Trust domain of the mesh's identities, until a MeshConfig says otherwise
-    #[arg(long, env = "WEFT_TRUST_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
+    #[arg(
+        long,
+        env = "WEFT_TRUST_DOMAIN",
+        value_name = "NAME",
+        default_value = "cluster.local"
+    )]
     pub trust_domain: String,
     /// Logs.
     #[command(flatten)]

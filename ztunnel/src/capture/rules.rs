@@ -230,7 +230,9 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.close();
 }
 
-/// What leaves the pod. Old connections are reset from both ends, so that a server that only sends stops too.
+/// What leaves the pod. What a server sends on an old connection passes and is counted: the client's next
+/// acknowledgement is answered with a reset in [`inbound`], and the reset the client then sends ends the server.
+/// To reset the server first would leave a client that only reads waiting for ever.
 fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("outbound", "type filter hook output priority filter");
     if stage == Stage::Captured {
@@ -252,7 +254,6 @@ fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("old_answers", "");
     if stage == Stage::Captured {
         count_old(script, "old_inbound");
-        reset_old(script, guarded("tcp sport", &rules.guard.tcp));
     }
     script.close();
     script.chain("outbound_datagrams", "");

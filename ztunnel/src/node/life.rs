@@ -12,7 +12,7 @@ use decide::model::{Identity, SO_MARK};
 use serde::Serialize;
 use tokio::{
     sync::watch,
-    time::{sleep, sleep_until, Instant},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What every pod of this node shares.
 #[derive(Clone)]
 pub struct Settings {
+    /// The name of this node.
+    pub node: Arc<str>,
     /// What should be.
     pub reader: Reader,
     /// Who we are.
@@ -99,7 +101,8 @@ impl Life {
                 () = &mut out => return,
             }
             // wanted again: new doors, while what lives behind the old ones runs out
-            self.state.send_replace(PodState::Waiting("its listeners are opened again".to_owned()));
+            self.state
+                .send_replace(PodState::Waiting("its listeners are opened again".to_owned()));
             tokio::spawn(out);
         }
     }
@@ -159,6 +162,9 @@ impl Life {
         let mut snapshot = reader.load();
         loop {
             let why = match snapshot.workload(&self.pod.uid) {
+                Some(known) if known.node != self.settings.node => {
+                    format!("the pod is on node {}, not on {}", known.node, self.settings.node)
+                }
                 Some(known) if known.name == self.pod.name && known.namespace == self.pod.namespace => {
                     return known.identity.clone();
                 }

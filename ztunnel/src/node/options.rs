@@ -21,10 +21,20 @@ pub struct Options {
     #[arg(long, env = "WEFT_CONFIG", value_name = "DIR", default_value = "/etc/weft")]
     pub config: PathBuf,
     /// Unix socket on which weft-cni gives us pods
-    #[arg(long, env = "WEFT_ZDS", value_name = "PATH", default_value = "/var/run/weft/zds.sock")]
+    #[arg(
+        long,
+        env = "WEFT_ZDS",
+        value_name = "PATH",
+        default_value = "/var/run/weft/zds.sock"
+    )]
     pub zds: PathBuf,
     /// Trust domain of the mesh's identities, until a MeshConfig says otherwise
-    #[arg(long, env = "WEFT_TRUST_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
+    #[arg(
+        long,
+        env = "WEFT_TRUST_DOMAIN",
+        value_name = "NAME",
+        default_value = "cluster.local"
+    )]
     pub trust_domain: String,
     /// Threads that carry traffic: 1 to 64; by default a quarter of the cores, at least 2, at most 8
     #[arg(long, env = "WEFT_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -73,7 +83,10 @@ mod tests {
         let options = Options::parse_from(["ztunnel", "--node", "n1"]);
         assert_eq!((options.hold.as_secs(), options.drain.as_secs()), (5, 60));
         assert!((2..=8).contains(&options.worker_count()));
-        assert_eq!(Options::parse_from(["ztunnel", "--node", "n", "--workers", "3"]).worker_count(), 3);
+        assert_eq!(
+            Options::parse_from(["ztunnel", "--node", "n", "--workers", "3"]).worker_count(),
+            3
+        );
         for wrong in [["--workers", "0"], ["--hold", "soon"], ["--pod-connections", "0"]] {
             let line = ["ztunnel", "--node", "n"].into_iter().chain(wrong);
             Options::try_parse_from(line).unwrap_err();

@@ -49,7 +49,10 @@ struct Entry {
 impl NodePods {
     /// No pods yet.
     pub fn new(settings: Settings, told: Gate) -> Self {
-        metrics::describe_gauge!("weft_ztunnel_pods", "Pods this ztunnel has been given, by how they are served");
+        metrics::describe_gauge!(
+            "weft_ztunnel_pods",
+            "Pods this ztunnel has been given, by how they are served"
+        );
         metrics::describe_gauge!("weft_zds_connected", "1 while an agent gives us pods");
         metrics::describe_counter!(
             "weft_connections_refused_total",
@@ -64,7 +67,8 @@ impl NodePods {
 
     /// Every pod, as `/config_dump` tells it.
     pub fn dump(&self) -> Value {
-        let table = self.lock();
+        let mut table = self.lock();
+        table.sweep();
         let mut pods: Vec<&Entry> = table.pods.values().collect();
         pods.sort_by_key(|entry| (&entry.pod.namespace, &entry.pod.name));
         let told = pods.into_iter().map(|entry| {

@@ -47,6 +47,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         .map_err(|why| Failure(format!("no workers can be started: {why}")))?;
     let stopping = CancellationToken::new();
     let settings = Settings {
+        node: options.node.as_str().into(),
         reader: reader.clone(),
         certificates: certificates.clone(),
         workers: workers.clone(),

@@ -90,7 +90,11 @@ impl Share {
         let Ok(place) = self.inner.places.clone().try_acquire_owned() else {
             let most = self.inner.most;
             let refusal = Refusal::Overloaded(format!("{most} connections of one pod are open").into());
-            refused("pod-connections", labels(port, from, original_destination(&socket).ok()), &refusal);
+            refused(
+                "pod-connections",
+                labels(port, from, original_destination(&socket).ok()),
+                &refusal,
+            );
             return reset(socket);
         };
         let worker = self.choose(port);
@@ -123,7 +127,9 @@ impl Share {
         self.inner.workers.spawn(worker, move || async move {
             let _counted = (place, at_home);
             let Some(traffic) = inner.seat(worker) else { return };
-            let Some(socket) = adopt(socket, worker == inner.home) else { return };
+            let Some(socket) = adopt(socket, worker == inner.home) else {
+                return;
+            };
             let served = async {
                 match port {
                     ports::OUTBOUND => traffic.outbound(socket).await,
@@ -142,7 +148,13 @@ impl Share {
     /// Asks every peer to make no more streams, and waits until no connection is left. Stop accepting before.
     pub(super) async fn drain(&self) {
         let mut drained = Vec::new();
-        for (worker, _) in self.inner.seats.iter().enumerate().filter(|(_, seat)| seat.get().is_some()) {
+        for (worker, _) in self
+            .inner
+            .seats
+            .iter()
+            .enumerate()
+            .filter(|(_, seat)| seat.get().is_some())
+        {
             let inner = self.inner.clone();
             let (tell, told) = oneshot::channel::<()>();
             let taken = self.inner.workers.spawn(worker, move || async move {

@@ -67,7 +67,7 @@ struct Registry {
 struct Entry {
     facts: LiveConnection,
     since: Instant,
-    /// What judged it; `None` before it is judged, and for what nobody here judges.
+    /// What judged it; `None` before it is judged.
     judged: Mutex<Option<Arc<PolicySet>>>,
     cut: Mutex<Option<oneshot::Sender<Refusal>>>,
 }
@@ -175,6 +175,16 @@ impl Tracked {
         }
     }
 
+    /// Whether it came as plaintext.
+    pub(super) fn is_plaintext(&self) -> bool {
+        self.entry.facts.direction == Direction::Plaintext
+    }
+
+    /// The pod that makes the connection is known: nothing here judges it further than that.
+    pub(super) fn departs(&self, own: &Workload) {
+        *lock(&self.entry.judged) = Some(own.policies.clone());
+    }
+
     /// Resolves when the connection is to be cut.
     pub(super) async fn cut(&mut self) -> Outcome {
         match (&mut self.cut).await {
@@ -193,16 +203,14 @@ impl Drop for Tracked {
 
 impl Entry {
     fn rejudge(&self, own: Option<&Arc<Workload>>) {
+        let mut judged = lock(&self.judged);
+        let Some(by) = &*judged else { return };
         let refusal = match (own, self.facts.direction) {
             (None, Direction::Outbound) => Refusal::NotConfigured,
             (None, _) => Refusal::NotOurs(self.facts.destination),
             (Some(_), Direction::Outbound) => return,
+            (Some(own), _) if Arc::ptr_eq(by, &own.policies) => return,
             (Some(own), _) => {
-                let mut judged = lock(&self.judged);
-                match &*judged {
-                    Some(by) if !Arc::ptr_eq(by, &own.policies) => {}
-                    _ => return,
-                }
                 *judged = Some(own.policies.clone());
                 match self.verdict(own) {
                     Ok(_) => return,
@@ -220,6 +228,10 @@ impl Entry {
         let facts = &self.facts;
         if !own.addresses.contains(&facts.destination.ip()) {
             return Err(Refusal::NotOurs(facts.destination));
+        }
+        // A pod that left the mesh takes plaintext as if nothing of ours stood before it, which is soon so.
+        if facts.direction == Direction::Plaintext && !own.capture.speaks_hbone() {
+            return Ok(None);
         }
         admit(&own.policies, facts.peer.as_ref(), facts.client.ip(), facts.destination)
     }

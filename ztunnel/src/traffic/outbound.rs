@@ -71,6 +71,9 @@ impl Traffic {
             }
             Err(unreached) => return refuse(socket, *unreached.labels, &unreached.refusal),
         };
+        if let Some(source) = &labels.source.workload {
+            tracked.departs(source);
+        }
         let mut connection = Connection::open(labels);
         let patience = &self.pod().options.patience;
         let mut count = |sent, received| connection.count(sent, received);

@@ -270,9 +270,35 @@ fn a_waypoint_without_pods_or_unknown_is_never_gone_around() {
     shop.way.endpoints.clear();
     assert_eq!(shop.go("10.2.0.1:80"), unavailable);
     assert_eq!(shop.go("10.1.0.2:8080"), unavailable);
-    let snapshot = snapshot(&[&shop.client, &shop.web], &[&shop.service], &[]);
-    assert_eq!(go(&snapshot, &shop.client, "10.2.0.1:80"), unavailable);
-    assert_eq!(go(&snapshot, &shop.client, "10.1.0.2:8080"), unavailable);
+    let unguarded = Shop::bound();
+    for (shop, addressed) in [
+        (&shop, "10.2.0.1:80"),
+        (&shop, "10.1.0.2:8080"),
+        (&unguarded, "10.2.0.1:80"),
+    ] {
+        let snapshot = snapshot(&[&shop.client, &shop.web], &[&shop.service], &[]);
+        assert_eq!(go(&snapshot, &shop.client, addressed), unavailable, "{addressed}");
+    }
+}
+
+#[test]
+fn a_waypoint_is_never_asked_for_a_waypoints_pod() {
+    let mut shop = Shop::bound();
+    shop.way_pod.waypoint = Some(waypoint_key("demo", "way"));
+    let asked = bound(&shop.snapshot(), &waypoint_key("demo", "way"), at("10.1.0.9:8080"));
+    assert_eq!(asked, Err(Refusal::NotBound(at("10.1.0.9:8080"))));
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_is_an_endpoint_until_it_finished() {
+    let mut shop = Shop::new();
+    shop.web.capture = Capture::HostNetwork;
+    assert!(matches!(shop.go("10.2.0.1:80"), Hop::Plain { workload: Some(_), .. }));
+    shop.web.phase = Phase::Finished;
+    assert_eq!(
+        shop.go("10.2.0.1:80"),
+        Hop::Refuse(Refusal::NoEndpoint(service_key("demo", "web")))
+    );
 }
 
 #[test]

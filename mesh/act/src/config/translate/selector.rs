@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::written::Field;
+use super::written::{Field, below};
 use crate::config::objects::FieldError;
 
 /// Labels that must be there; none: everything.
@@ -29,7 +29,7 @@ impl Selector {
         for (key, value) in written {
             let value = value.as_str().ok_or_else(|| {
                 FieldError::new(
-                    format!("{}.{key}", labels.path),
+                    below(&labels.path, key),
                     "is no text.",
                     "Write the label's value in quotes.",
                 )

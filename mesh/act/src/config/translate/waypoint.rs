@@ -7,7 +7,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use decide::model::{Identity, MeshSettings, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, ports};
 
-use super::{name::Name, store::Store, written::shown};
+use super::{
+    name::Name,
+    store::Store,
+    written::{below, shown},
+};
 use crate::config::objects::{FieldError, FromNamespaces, Gateway, Metadata, Pod};
 
 /// The class of Gateways that are waypoints.
@@ -108,8 +112,7 @@ fn bind_to(
 /// What an object's labels ask for and cannot have.
 pub(super) fn label_problems(store: &Store, metadata: &Metadata, namespace: &Arc<str>) -> Vec<FieldError> {
     const REFUSED: &str = "traffic that should take it is refused";
-    let at =
-        |key: &str, what: String, remedy: &str| vec![FieldError::new(format!("metadata.labels.{key}"), what, remedy)];
+    let at = |key: &str, what: String, remedy: &str| vec![FieldError::new(below("metadata.labels", key), what, remedy)];
     let name = match reference(metadata, namespace) {
         None if metadata.label(USE_NAMESPACE).is_some() => {
             return at(
@@ -157,7 +160,7 @@ pub(super) fn served(store: &Store, pod: &Pod) -> Result<Option<Name>, FieldErro
     if waypoint_gateway(store, &name).is_none() {
         return Ok(None);
     }
-    let error = |what: String, remedy: String| Err(FieldError::new(format!("metadata.labels.{SERVED}"), what, remedy));
+    let error = |what: String, remedy: String| Err(FieldError::new(below("metadata.labels", SERVED), what, remedy));
     if pod.spec.host_network {
         return error(
             format!("names waypoint {name}, but the pod is on its node's network, so it does not serve it."),
@@ -212,7 +215,7 @@ pub(super) fn gateway_problems(settings: &MeshSettings, gateway: &Gateway) -> Ve
     }
     if let Err(label) = takes(gateway) {
         found.push(FieldError::new(
-            format!("metadata.labels.{FOR}"),
+            below("metadata.labels", FOR),
             format!(
                 "{} is none of service, workload, all and none; the waypoint takes all.",
                 shown(label)

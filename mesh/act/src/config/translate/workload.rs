@@ -10,7 +10,7 @@ use super::{
     name::Name,
     problem::Part,
     waypoint::{Binding, bind, label_problems, reference, served},
-    written::shown,
+    written::{below, shown},
 };
 use crate::config::objects::{FieldError, Metadata, Pod, Protocol};
 
@@ -179,7 +179,7 @@ impl Translation {
         found.extend(served(&self.store, pod).err());
         if let Some(written) = pod.metadata.annotations.get(TUNNEL).filter(|it| &***it != "hbone") {
             found.push(FieldError::new(
-                format!("metadata.annotations.{TUNNEL}"),
+                below("metadata.annotations", TUNNEL),
                 format!("{} is not hbone and means nothing.", shown(written)),
                 "Write hbone, or remove it.",
             ));
@@ -232,7 +232,7 @@ pub(super) fn mode_problem(metadata: &Metadata) -> Option<FieldError> {
         return None;
     }
     Some(FieldError::new(
-        format!("metadata.labels.{MODE}"),
+        below("metadata.labels", MODE),
         format!("{} is neither ambient nor none and means nothing.", shown(written)),
         "Write one of them.",
     ))

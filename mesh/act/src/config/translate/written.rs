@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::config::objects::FieldError;
+use crate::config::{document::push_key, objects::FieldError};
 
 /// A value and its path.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ impl<'a> Field<'a> {
     /// somebody wrote and left empty was meant to hold something.
     pub(super) fn get(&self, key: &str) -> Option<Self> {
         self.value.get(key).map(|value| Field {
-            path: format!("{}.{key}", self.path),
+            path: below(&self.path, key),
             value,
         })
     }
@@ -70,7 +70,7 @@ impl<'a> Field<'a> {
             .filter(|(key, _)| !known.contains(&key.as_str()))
             .map(|(key, value)| {
                 let field = Field {
-                    path: format!("{}.{key}", self.path),
+                    path: below(&self.path, key),
                     value,
                 };
                 let meant = known.iter().find(|it| looks_like(it, key)).copied();
@@ -91,6 +91,13 @@ impl<'a> Field<'a> {
         };
         self.error(format!("is no field the mesh knows; {consequence}."), remedy)
     }
+}
+
+/// The path of a field of what stands at `path`.
+pub(super) fn below(path: &str, key: &str) -> String {
+    let mut path = path.to_owned();
+    push_key(&mut path, key);
+    path
 }
 
 /// A text as a person wrote it, quoted and cut short.

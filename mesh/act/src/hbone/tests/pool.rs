@@ -250,7 +250,7 @@ async fn a_silent_peer_is_found_dead_by_ping() {
         let (key, connect) = (key(), connect());
         let serving = async {
             let far = far.await.expect("dialled");
-            let (pipe, behind) = Pipe::new(far, silent.clone());
+            let (pipe, behind) = Pipe::between(far, silent.clone());
             let mut tunnel = Tunnel::over(
                 Transport::new(behind, SystemTime::now() + HOUR),
                 &TunnelOptions::default(),
@@ -280,7 +280,7 @@ async fn a_silent_peer_is_found_dead_by_ping() {
 struct Pipe;
 
 impl Pipe {
-    fn new(io: DuplexStream, silent: Arc<Notify>) -> (tokio::task::JoinHandle<()>, DuplexStream) {
+    fn between(io: DuplexStream, silent: Arc<Notify>) -> (tokio::task::JoinHandle<()>, DuplexStream) {
         let (near, far) = tokio::io::duplex(PIPE);
         let task = tokio::spawn(async move {
             let (mut io, mut near) = (io, near);

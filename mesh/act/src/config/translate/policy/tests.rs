@@ -98,41 +98,42 @@ fn a_spec_nobody_understands_refuses_everything_it_covers() {
 
 #[test]
 fn a_part_of_a_rule_nobody_understands_is_broken_where_it_stands() {
-    let rule = |policy: &Policy| policy.rules[0].broken.clone();
-    let source = |policy: &Policy| policy.rules[0].from[0].broken.clone();
-    let operation = |policy: &Policy| policy.rules[0].to[0].broken.clone();
-    let table: &[(&str, &str, &dyn Fn(&Policy) -> Option<Arc<str>>)] = &[
-        ("{form: []}", "spec.rules[0].form", &rule),
-        ("7", "spec.rules[0]", &rule),
-        ("null", "spec.rules[0]", &rule),
-        ("{from: []}", "spec.rules[0].from", &rule),
-        ("{from: null}", "spec.rules[0].from", &rule),
-        ("{to: {}}", "spec.rules[0].to", &rule),
-        ("{when: []}", "spec.rules[0].when", &rule),
-        ("{from: [{sorce: {}}]}", "spec.rules[0].from[0].sorce", &source),
-        ("{from: [{}]}", "spec.rules[0].from[0]", &source),
-        ("{from: [7]}", "spec.rules[0].from[0]", &source),
-        ("{from: [{source: {}}]}", "spec.rules[0].from[0].source", &source),
-        ("{from: [{source: null}]}", "spec.rules[0].from[0].source", &source),
+    type Broken = fn(&Policy) -> Option<Arc<str>>;
+    let rule: Broken = |policy| policy.rules[0].broken.clone();
+    let source: Broken = |policy| policy.rules[0].from[0].broken.clone();
+    let operation: Broken = |policy| policy.rules[0].to[0].broken.clone();
+    let table: &[(&str, &str, Broken)] = &[
+        ("{form: []}", "spec.rules[0].form", rule),
+        ("7", "spec.rules[0]", rule),
+        ("null", "spec.rules[0]", rule),
+        ("{from: []}", "spec.rules[0].from", rule),
+        ("{from: null}", "spec.rules[0].from", rule),
+        ("{to: {}}", "spec.rules[0].to", rule),
+        ("{when: []}", "spec.rules[0].when", rule),
+        ("{from: [{sorce: {}}]}", "spec.rules[0].from[0].sorce", source),
+        ("{from: [{}]}", "spec.rules[0].from[0]", source),
+        ("{from: [7]}", "spec.rules[0].from[0]", source),
+        ("{from: [{source: {}}]}", "spec.rules[0].from[0].source", source),
+        ("{from: [{source: null}]}", "spec.rules[0].from[0].source", source),
         (
             "{from: [{source: {namespaces: [a], principal: [b]}}]}",
             "spec.rules[0].from[0].source.principal",
-            &source,
+            source,
         ),
         (
             "{from: [{source: {namespaces: [a]}, extra: 1}]}",
             "spec.rules[0].from[0].extra",
-            &source,
+            source,
         ),
         (
             "{to: [{operation: {method: [GET]}}]}",
             "spec.rules[0].to[0].operation.method",
-            &operation,
+            operation,
         ),
         (
             "{to: [{operations: {methods: [GET]}}]}",
             "spec.rules[0].to[0].operations",
-            &operation,
+            operation,
         ),
     ];
     for (written, field, broken) in table {

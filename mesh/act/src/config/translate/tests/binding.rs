@@ -87,6 +87,13 @@ fn a_service_account_binds_a_service_only_if_all_endpoints_share_it() {
     assert_eq!(to_service(&translation), "-");
     remove(&mut translation, "Pod", "shop", "canary");
     assert_eq!(to_service(&translation), "shop/way");
+    remove(&mut translation, "ServiceAccount", "shop", "web");
+    assert_eq!(to_service(&translation), "-");
+    add(
+        &mut translation,
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: web, namespace: shop, labels: {weft.dev/use-waypoint: way}}}",
+    );
+    assert_eq!(to_service(&translation), "shop/way");
 }
 
 #[test]
@@ -159,7 +166,7 @@ fn a_waypoint_that_is_absent_or_cannot_be_had_is_still_asked_for() {
         let told = told(&translation);
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(
-            told[0].starts_with("Service shop/web metadata.labels.weft.dev/use-waypoint: "),
+            told[0].starts_with("Service shop/web metadata.labels[weft.dev/use-waypoint]: "),
             "{told:?}"
         );
     }
@@ -222,7 +229,7 @@ fn the_pods_of_a_waypoint_are_those_that_run_as_its_account() {
     assert_eq!(waypoint(&translation).endpoints.len(), 1);
     assert_eq!(workload(&translation, "shop/fake").serves, None);
     assert!(
-        told(&translation)[0].starts_with("Pod shop/fake metadata.labels.gateway.networking.k8s.io/gateway-name: ")
+        told(&translation)[0].starts_with("Pod shop/fake metadata.labels[gateway.networking.k8s.io/gateway-name]: ")
     );
     remove(&mut translation, "Pod", "shop", "way-1");
     assert!(waypoint(&translation).endpoints.is_empty());
@@ -280,11 +287,11 @@ fn a_namespace_label_alone_is_told_as_well() {
     );
     let told = told(&translation);
     assert!(
-        told[0].starts_with("Namespace shop metadata.labels.weft.dev/use-waypoint: "),
+        told[0].starts_with("Namespace shop metadata.labels[weft.dev/use-waypoint]: "),
         "{told:?}"
     );
     assert!(
-        told[1].starts_with("ServiceAccount shop/web metadata.labels.weft.dev/use-waypoint-namespace: "),
+        told[1].starts_with("ServiceAccount shop/web metadata.labels[weft.dev/use-waypoint-namespace]: "),
         "{told:?}"
     );
 }

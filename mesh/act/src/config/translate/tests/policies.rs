@@ -178,6 +178,7 @@ fn a_broken_selector_selects_the_whole_namespace_and_allows_nothing() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn of_peer_authentications_the_most_specific_counts_and_of_those_the_oldest() {
     use MtlsMode::{Permissive, Strict};
     let mode = |translation: &Translation, name: &str, port: u16| {

@@ -46,6 +46,7 @@ status: {{phase: Running, podIP: 10.1.0.2, podIPs: [{{ip: 10.1.0.2}}, {{ip: 'fd0
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn whether_a_pod_is_captured() {
     use Capture::{Captured, HostNetwork, Native, Outside};
     // (namespace, its label, the pod's labels, annotations, spec, phase) -> capture

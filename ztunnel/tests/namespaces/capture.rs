@@ -1,133 +1,17 @@
 //! Capture and release with real nftables, in network namespaces.
 
-#[path = "world/ztunnel.rs"]
-mod passing;
-mod world;
+use std::path::Path;
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
-
-use act::{config::Reader, process::Readiness};
-use decide::{
-    model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
-    snapshot::Snapshot,
+use crate::{
+    node::{Node, ZDS, at, outside, permissive, strict},
+    passing::Passing,
+    world::{self, Call, PodNet, alone, ipv6, sh, until},
 };
-use passing::Passing;
-use tokio::task::JoinHandle;
-use world::{Call, NETNS, PodNet, alone, ipv6, sh, until};
-use ztunnel::{
-    capture::{Agent, Tally},
-    zds::{Announcements, listen},
-};
-
-/// An agent whose snapshot the test writes.
-struct Node {
-    snapshot: Snapshot,
-    publish: Box<dyn Fn(Snapshot)>,
-    tally: Tally,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Node {
-    fn start(path: &Path, pods: &[Workload]) -> Self {
-        let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
-        snapshot.complete = true;
-        for pod in pods {
-            snapshot.put_workload(Arc::new(pod.clone()));
-        }
-        let (publisher, reader) = Reader::new(snapshot.clone());
-        let announcements = Announcements::new();
-        let agent = Agent::new("n1", Path::new(NETNS), reader, announcements.clone());
-        Self {
-            snapshot,
-            publish: Box::new(move |snapshot| publisher.publish(snapshot)),
-            tally: agent.tally(),
-            tasks: vec![
-                tokio::spawn(listen(path, announcements).unwrap()),
-                tokio::spawn(agent.run(Readiness::new().gate("pods"))),
-            ],
-        }
-    }
-
-    fn put(&mut self, pod: Workload) {
-        self.snapshot.version += 1;
-        self.snapshot.put_workload(Arc::new(pod));
-        (self.publish)(self.snapshot.clone());
-    }
-
-    async fn state(&self, uid: &str, wanted: Option<&str>) {
-        let told = || self.tally.dump()[uid]["state"].as_str().map(str::to_owned);
-        until(&format!("{uid} is {wanted:?}, but {:?}", self.tally.dump()), || {
-            told().as_deref() == wanted
-        })
-        .await;
-    }
-
-    async fn counted(&self, uid: &str, counter: &str, wanted: u64) {
-        let told = || self.tally.dump()[uid][counter].as_u64();
-        until(
-            &format!("{counter} of {uid} is {wanted}: {}", self.tally.dump()),
-            || told() == Some(wanted),
-        )
-        .await;
-    }
-
-    async fn die(self) {
-        for task in self.tasks {
-            task.abort();
-            let _ = task.await;
-        }
-    }
-}
-
-fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
-    let policies = PolicySet {
-        mtls: MtlsRules {
-            default: (mode, None),
-            ..MtlsRules::default()
-        },
-        ..PolicySet::default()
-    };
-    Workload {
-        uid: pod.uid.into(),
-        name: pod.uid.into(),
-        namespace: "shop".into(),
-        node: "n1".into(),
-        identity: Identity::new("cluster.local", "shop", "cart").unwrap(),
-        addresses: vec![pod.v4],
-        labels: Arc::default(),
-        owner: pod.uid.into(),
-        ports: vec![],
-        capture,
-        phase: Phase::Ready,
-        waypoint: None,
-        serves: None,
-        services: vec![],
-        policies: Arc::new(policies),
-    }
-}
-
-fn permissive(pod: &PodNet) -> Workload {
-    workload(pod, Capture::Captured, MtlsMode::Permissive)
-}
-
-fn strict(pod: &PodNet) -> Workload {
-    workload(pod, Capture::Captured, MtlsMode::Strict)
-}
-
-fn outside(pod: &PodNet) -> Workload {
-    workload(pod, Capture::Outside, MtlsMode::Permissive)
-}
-
-fn at(ip: std::net::IpAddr, port: u16) -> SocketAddr {
-    SocketAddr::new(ip, port)
-}
-
-const ZDS: &str = "/run/zds.sock";
 
 #[test]
 fn a_captured_pods_connections_pass_the_ztunnel_and_keep_their_source() {
     alone(
-        "a_captured_pods_connections_pass_the_ztunnel_and_keep_their_source",
+        "capture::a_captured_pods_connections_pass_the_ztunnel_and_keep_their_source",
         async || {
             let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
             server.serve(80);
@@ -169,61 +53,67 @@ fn a_captured_pods_connections_pass_the_ztunnel_and_keep_their_source() {
 
 #[test]
 fn our_redirected_ports_are_reached_by_redirection_alone() {
-    alone("our_redirected_ports_are_reached_by_redirection_alone", async || {
-        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
-        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
-        let ztunnel = Passing::start(Path::new(ZDS));
-        node.state("server", Some("Captured")).await;
-        for port in [15001, 15006] {
-            let refused = |call: std::io::Result<Call>| call.unwrap_err().kind();
-            assert_eq!(
-                refused(client.call(at(server.v4, port))),
-                std::io::ErrorKind::ConnectionRefused
-            );
-            assert_eq!(
-                refused(server.call(at(server.v4, port))),
-                std::io::ErrorKind::ConnectionRefused
-            );
-            let loopback = at("127.0.0.1".parse().unwrap(), port);
-            assert_eq!(refused(server.call(loopback)), std::io::ErrorKind::ConnectionRefused);
-        }
-        assert!(ztunnel.take_log().is_empty());
-        // 15008 is reached directly
-        let _ = client.call(at(server.v4, 15008));
-        assert_eq!(ztunnel.take_log(), ["inbound 10.9.0.3 10.9.0.2:15008"]);
-    });
+    alone(
+        "capture::our_redirected_ports_are_reached_by_redirection_alone",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+            let ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            for port in [15001, 15006] {
+                let refused = |call: std::io::Result<Call>| call.unwrap_err().kind();
+                assert_eq!(
+                    refused(client.call(at(server.v4, port))),
+                    std::io::ErrorKind::ConnectionRefused
+                );
+                assert_eq!(
+                    refused(server.call(at(server.v4, port))),
+                    std::io::ErrorKind::ConnectionRefused
+                );
+                let loopback = at("127.0.0.1".parse().unwrap(), port);
+                assert_eq!(refused(server.call(loopback)), std::io::ErrorKind::ConnectionRefused);
+            }
+            assert!(ztunnel.take_log().is_empty());
+            // 15008 is reached directly
+            let _ = client.call(at(server.v4, 15008));
+            assert_eq!(ztunnel.take_log(), ["inbound 10.9.0.3 10.9.0.2:15008"]);
+        },
+    );
 }
 
 #[test]
 fn permissive_counts_older_connections_and_lets_them_live() {
-    alone("permissive_counts_older_connections_and_lets_them_live", async || {
-        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
-        server.serve(80);
-        server.serve(40123);
-        client.serve(80);
-        let mut old: Vec<Call> = [80, 80, 40123]
-            .map(|port| client.call(at(server.v4, port)).unwrap())
-            .into();
-        old.push(server.call(at(client.v4, 80)).unwrap());
-        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
-        let ztunnel = Passing::start(Path::new(ZDS));
-        node.state("server", Some("Captured")).await;
-        for call in &mut old {
-            for _ in 0..3 {
-                call.echo().unwrap();
+    alone(
+        "capture::permissive_counts_older_connections_and_lets_them_live",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            server.serve(80);
+            server.serve(40123);
+            client.serve(80);
+            let mut old: Vec<Call> = [80, 80, 40123]
+                .map(|port| client.call(at(server.v4, port)).unwrap())
+                .into();
+            old.push(server.call(at(client.v4, 80)).unwrap());
+            let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+            let ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            for call in &mut old {
+                for _ in 0..3 {
+                    call.echo().unwrap();
+                }
             }
-        }
-        node.counted("server", "old_inbound", 3).await;
-        node.counted("server", "old_outbound", 1).await;
-        node.counted("server", "old_reset", 0).await;
-        assert!(ztunnel.take_log().is_empty());
-    });
+            node.counted("server", "old_inbound", 3).await;
+            node.counted("server", "old_outbound", 1).await;
+            node.counted("server", "old_reset", 0).await;
+            assert!(ztunnel.take_log().is_empty());
+        },
+    );
 }
 
 #[test]
 fn strict_resets_older_inbound_connections_whoever_speaks_first() {
     alone(
-        "strict_resets_older_inbound_connections_whoever_speaks_first",
+        "capture::strict_resets_older_inbound_connections_whoever_speaks_first",
         async || {
             let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
             server.serve(80);
@@ -263,7 +153,7 @@ fn strict_resets_older_inbound_connections_whoever_speaks_first() {
 
 #[test]
 fn turning_strict_resets_older_connections() {
-    alone("turning_strict_resets_older_connections", async || {
+    alone("capture::turning_strict_resets_older_connections", async || {
         let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
         server.serve(80);
         let mut old = client.call(at(server.v4, 80)).unwrap();
@@ -281,7 +171,7 @@ fn turning_strict_resets_older_connections() {
 #[test]
 fn release_keeps_established_connections_and_leaves_nothing_behind() {
     alone(
-        "release_keeps_established_connections_and_leaves_nothing_behind",
+        "capture::release_keeps_established_connections_and_leaves_nothing_behind",
         async || {
             let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
             server.serve(80);
@@ -321,28 +211,31 @@ fn release_keeps_established_connections_and_leaves_nothing_behind() {
 
 #[test]
 fn a_pod_captured_again_while_released_loses_nothing() {
-    alone("a_pod_captured_again_while_released_loses_nothing", async || {
-        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
-        server.serve(80);
-        let mut node = Node::start(Path::new(ZDS), &[permissive(&server)]);
-        let ztunnel = Passing::start(Path::new(ZDS));
-        node.state("server", Some("Captured")).await;
-        let mut first = client.call(at(server.v4, 80)).unwrap();
-        node.put(outside(&server));
-        node.state("server", Some("Released")).await;
-        until("the ztunnel serves it no more", || ztunnel.served().is_empty()).await;
-        let mut between = client.call(at(server.v4, 80)).unwrap();
-        node.put(strict(&server));
-        node.state("server", Some("Captured")).await;
-        first.echo().unwrap();
-        between.echo().unwrap_err();
-    });
+    alone(
+        "capture::a_pod_captured_again_while_released_loses_nothing",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            server.serve(80);
+            let mut node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+            let ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            let mut first = client.call(at(server.v4, 80)).unwrap();
+            node.put(outside(&server));
+            node.state("server", Some("Released")).await;
+            until("the ztunnel serves it no more", || ztunnel.served().is_empty()).await;
+            let mut between = client.call(at(server.v4, 80)).unwrap();
+            node.put(strict(&server));
+            node.state("server", Some("Captured")).await;
+            first.echo().unwrap();
+            between.echo().unwrap_err();
+        },
+    );
 }
 
 #[test]
 fn a_new_agent_repairs_what_is_wished_and_releases_what_is_not() {
     alone(
-        "a_new_agent_repairs_what_is_wished_and_releases_what_is_not",
+        "capture::a_new_agent_repairs_what_is_wished_and_releases_what_is_not",
         async || {
             let (server, client, other) = (
                 PodNet::new("server", 2),
@@ -373,7 +266,7 @@ fn a_new_agent_repairs_what_is_wished_and_releases_what_is_not() {
 
 #[test]
 fn no_rules_before_the_ztunnel_serves() {
-    alone("no_rules_before_the_ztunnel_serves", async || {
+    alone("capture::no_rules_before_the_ztunnel_serves", async || {
         let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
         server.serve(80);
         let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
@@ -390,25 +283,28 @@ fn no_rules_before_the_ztunnel_serves() {
 
 #[test]
 fn a_vanished_pod_is_let_go_and_a_new_sandbox_captured() {
-    alone("a_vanished_pod_is_let_go_and_a_new_sandbox_captured", async || {
-        let mut server = PodNet::new("server", 2);
-        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
-        let ztunnel = Passing::start(Path::new(ZDS));
-        node.state("server", Some("Captured")).await;
-        sh("ip netns del server; ip link del veth2 2>/dev/null || true");
-        node.state("server", Some("Waiting")).await;
-        until("the ztunnel has let it go", || ztunnel.served().is_empty()).await;
-        server = PodNet::new("server", 2);
-        server.serve(80);
-        node.state("server", Some("Captured")).await;
-        Call::to(at(server.v4, 80)).unwrap().echo().unwrap();
-        assert_eq!(ztunnel.take_log().len(), 1);
-    });
+    alone(
+        "capture::a_vanished_pod_is_let_go_and_a_new_sandbox_captured",
+        async || {
+            let mut server = PodNet::new("server", 2);
+            let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+            let ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            sh("ip netns del server; ip link del veth2 2>/dev/null || true");
+            node.state("server", Some("Waiting")).await;
+            until("the ztunnel has let it go", || ztunnel.served().is_empty()).await;
+            server = PodNet::new("server", 2);
+            server.serve(80);
+            node.state("server", Some("Captured")).await;
+            Call::to(at(server.v4, 80)).unwrap().echo().unwrap();
+            assert_eq!(ztunnel.take_log().len(), 1);
+        },
+    );
 }
 
 #[test]
 fn datagrams_pass_counted_unless_guarded() {
-    alone("datagrams_pass_counted_unless_guarded", async || {
+    alone("capture::datagrams_pass_counted_unless_guarded", async || {
         let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
         let bind = |pod: &PodNet, port| {
             let socket = pod.netns.run(|| std::net::UdpSocket::bind((pod.v4, port))).unwrap();
@@ -440,27 +336,30 @@ fn datagrams_pass_counted_unless_guarded() {
 
 #[test]
 fn many_plain_connections_of_one_client_do_not_collide() {
-    alone("many_plain_connections_of_one_client_do_not_collide", async || {
-        let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
-        // few ports, so that the client's own and those its connections are passed on from meet often
-        for pod in ["server", "client"] {
-            sh(&format!(
-                "ip netns exec {pod} sysctl -qw net.ipv4.ip_local_port_range='40000 40399'"
-            ));
-        }
-        server.serve(80);
-        let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
-        let _ztunnel = Passing::start(Path::new(ZDS));
-        node.state("server", Some("Captured")).await;
-        let mut live = Vec::new();
-        for index in 0..300 {
-            let call = client.call(at(server.v4, 80));
-            live.push(call.unwrap_or_else(|why| panic!("connection {index}: {why}")));
-        }
-        for call in &mut live {
-            call.echo().unwrap();
-        }
-    });
+    alone(
+        "capture::many_plain_connections_of_one_client_do_not_collide",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            // few ports, so that the client's own and those its connections are passed on from meet often
+            for pod in ["server", "client"] {
+                sh(&format!(
+                    "ip netns exec {pod} sysctl -qw net.ipv4.ip_local_port_range='40000 40399'"
+                ));
+            }
+            server.serve(80);
+            let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
+            let _ztunnel = Passing::start(Path::new(ZDS));
+            node.state("server", Some("Captured")).await;
+            let mut live = Vec::new();
+            for index in 0..300 {
+                let call = client.call(at(server.v4, 80));
+                live.push(call.unwrap_or_else(|why| panic!("connection {index}: {why}")));
+            }
+            for call in &mut live {
+                call.echo().unwrap();
+            }
+        },
+    );
 }
 
 /// The policy rules and local routes of a pod.

@@ -1,18 +1,17 @@
 //! A node in miniature: network namespaces of the test's own, made in a child process that is alone in a
 //! network and a mount namespace, so that nothing is left behind however it ends.
 
-#![allow(unreachable_pub, reason = "shared by the tests of this folder")]
-
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     process::Command,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use act::net::Netns;
+use tokio::time::Instant;
 
 /// Where the pods' namespaces are, by UID.
 pub const NETNS: &str = "/run/netns";

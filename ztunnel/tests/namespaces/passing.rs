@@ -1,7 +1,5 @@
 //! A ztunnel that passes everything on: ZDS, listeners in the pod, sources kept. No policy, no TLS.
 
-#![allow(unreachable_pub, reason = "shared by the tests of this folder")]
-
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,

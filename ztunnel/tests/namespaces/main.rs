@@ -1,0 +1,13 @@
+//! What a node does, in network namespaces of the tests' own.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests say what they need by their names, and end at the first surprise"
+)]
+
+mod capture;
+mod life;
+mod node;
+mod passing;
+mod world;

@@ -1,0 +1,130 @@
+//! A node's agent, whose snapshot the test writes.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
+
+use act::{config::Reader, process::Readiness};
+use decide::{
+    model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
+    snapshot::Snapshot,
+};
+use tokio::task::JoinHandle;
+use ztunnel::{
+    capture::{Agent, Tally},
+    zds::{Announcements, listen},
+};
+
+use crate::world::{NETNS, PodNet, until};
+
+/// Where agent and ztunnel meet.
+pub const ZDS: &str = "/run/zds.sock";
+
+/// An agent whose snapshot the test writes.
+pub struct Node {
+    snapshot: Snapshot,
+    pub reader: Reader,
+    pub announcements: Announcements,
+    publish: Box<dyn Fn(Snapshot)>,
+    pub tally: Tally,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    pub fn start(path: &Path, pods: &[Workload]) -> Self {
+        let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
+        snapshot.complete = true;
+        for pod in pods {
+            snapshot.put_workload(Arc::new(pod.clone()));
+        }
+        let (publisher, reader) = Reader::new(snapshot.clone());
+        let announcements = Announcements::new();
+        let agent = Agent::new("n1", Path::new(NETNS), reader.clone(), announcements.clone());
+        Self {
+            snapshot,
+            reader,
+            announcements: announcements.clone(),
+            publish: Box::new(move |snapshot| publisher.publish(snapshot)),
+            tally: agent.tally(),
+            tasks: vec![
+                tokio::spawn(listen(path, announcements).unwrap()),
+                tokio::spawn(async move { match agent.run(Readiness::new().gate("pods")).await {} }),
+            ],
+        }
+    }
+
+    pub fn put(&mut self, pod: Workload) {
+        self.snapshot.version += 1;
+        self.snapshot.put_workload(Arc::new(pod));
+        (self.publish)(self.snapshot.clone());
+    }
+
+    pub async fn state(&self, uid: &str, wanted: Option<&str>) {
+        let told = || self.tally.dump()[uid]["state"].as_str().map(str::to_owned);
+        until(&format!("{uid} is {wanted:?}, but {:?}", self.tally.dump()), || {
+            told().as_deref() == wanted
+        })
+        .await;
+    }
+
+    pub async fn counted(&self, uid: &str, counter: &str, wanted: u64) {
+        let told = || self.tally.dump()[uid][counter].as_u64();
+        until(
+            &format!("{counter} of {uid} is {wanted}: {}", self.tally.dump()),
+            || told() == Some(wanted),
+        )
+        .await;
+    }
+
+    pub async fn die(self) {
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
+    let policies = PolicySet {
+        mtls: MtlsRules {
+            default: (mode, None),
+            ..MtlsRules::default()
+        },
+        ..PolicySet::default()
+    };
+    Workload {
+        uid: pod.uid.into(),
+        name: pod.uid.into(),
+        namespace: "shop".into(),
+        node: "n1".into(),
+        identity: Identity::new("cluster.local", "shop", "cart").unwrap(),
+        addresses: vec![pod.v4],
+        labels: Arc::default(),
+        owner: pod.uid.into(),
+        ports: vec![],
+        capture,
+        phase: Phase::Ready,
+        waypoint: None,
+        serves: None,
+        services: vec![],
+        policies: Arc::new(policies),
+    }
+}
+
+pub fn permissive(pod: &PodNet) -> Workload {
+    workload(pod, Capture::Captured, MtlsMode::Permissive)
+}
+
+pub fn strict(pod: &PodNet) -> Workload {
+    workload(pod, Capture::Captured, MtlsMode::Strict)
+}
+
+pub fn outside(pod: &PodNet) -> Workload {
+    workload(pod, Capture::Outside, MtlsMode::Permissive)
+}
+
+pub fn at(ip: IpAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(ip, port)
+}

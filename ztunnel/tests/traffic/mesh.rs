@@ -1,0 +1,316 @@
+//! A mesh in one process: pods are addresses on the loopback interface of a network namespace made for the test.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    process::Command,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use act::{
+    certs::{Certificates, Hold, local::LocalAuthority},
+    config::Reader,
+    hbone::{Pool, PoolOptions, Target},
+    net::{Dialer, Listen, Netns, listen},
+};
+use decide::{
+    model::{
+        Action, AppliedPolicy, Capture, Endpoint, MeshSettings, ObjectRef, Phase, Policy, PolicySet, Rule, Service,
+        ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
+    },
+    snapshot::Snapshot,
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::LocalSet,
+    time::timeout,
+};
+use ztunnel::traffic::{Pod, Traffic, TrafficOptions};
+
+/// Generous bound of whatever is waited for.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+const INSIDE: &str = "WEFT_TEST_INSIDE";
+
+/// Addresses that pods may have. The first makes connections: whoever is dialled sees it.
+pub(crate) const CLIENT: &str = "10.77.0.1";
+pub(crate) const SERVER: &str = "10.77.0.2";
+pub(crate) const OTHER: &str = "10.77.0.3";
+pub(crate) const OUTSIDE: &str = "10.99.0.1";
+
+/// Runs a test in a network namespace of its own: again, as a process of its own.
+pub(crate) fn inside<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
+    if std::env::var_os(INSIDE).is_some() {
+        interface();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        return LocalSet::new().block_on(&runtime.expect("a runtime"), body());
+    }
+    let user: &[&str] = if rustix::process::geteuid().is_root() {
+        &[]
+    } else {
+        &["--user", "--map-root-user"]
+    };
+    let status = Command::new("unshare")
+        .args(user)
+        .args(["--net", "--"])
+        .arg(std::env::current_exe().expect("this program"))
+        .args([test, "--exact", "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare (util-linux) is needed");
+    assert!(status.success(), "{test} failed in its network namespace");
+}
+
+fn interface() {
+    let ip = |arguments: &str| {
+        let status = Command::new("ip").args(arguments.split(' ')).status();
+        assert!(status.expect("ip (iproute2) is needed").success(), "ip {arguments}");
+    };
+    ip("link set lo up");
+    for address in [CLIENT, SERVER, OTHER, OUTSIDE] {
+        ip(&format!("addr add {address}/32 dev lo"));
+        if address != CLIENT {
+            ip(&format!(
+                "route replace local {address} dev lo table local src {CLIENT}"
+            ));
+        }
+    }
+}
+
+/// What is configured, and who signs.
+pub(crate) struct Mesh {
+    snapshot: Snapshot,
+    publisher: Box<dyn Fn(Snapshot)>,
+    reader: Reader,
+    certificates: Certificates,
+    holds: Vec<Hold>,
+}
+
+impl Mesh {
+    /// Nothing configured yet.
+    pub(crate) fn new() -> Self {
+        let settings = MeshSettings {
+            pod_ranges: vec!["10.77.0.0/16".parse().expect("a network")],
+            service_ranges: vec!["10.88.0.0/16".parse().expect("a network")],
+            ..MeshSettings::default()
+        };
+        let mut snapshot = Snapshot::empty(Arc::new(settings));
+        snapshot.complete = true;
+        let (publisher, reader) = Reader::new(snapshot.clone());
+        Self {
+            snapshot,
+            publisher: Box::new(move |snapshot| publisher.publish(snapshot)),
+            reader,
+            certificates: Certificates::new(Arc::new(LocalAuthority::new().expect("an authority"))),
+            holds: Vec::new(),
+        }
+    }
+
+    /// Changes what is configured.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.snapshot);
+        self.snapshot.version += 1;
+        (self.publisher)(self.snapshot.clone());
+    }
+
+    /// Captures a pod that is configured, or is to be.
+    pub(crate) fn capture(&mut self, name: &str, address: &str, options: TrafficOptions) -> Captured {
+        self.holds.push(self.certificates.hold(&pod(name, address).identity));
+        let origins: Origins = Arc::default();
+        let known = origins.clone();
+        let traffic = Traffic::new(Pod {
+            uid: name.into(),
+            reader: self.reader.clone(),
+            certificates: self.certificates.clone(),
+            dialer: Dialer::own(),
+            origin: Arc::new(move |socket| {
+                let from = socket.peer_addr()?;
+                let known = known.lock().expect("whole");
+                known.get(&from).copied().map_or_else(|| socket.local_addr(), Ok)
+            }),
+            options: Arc::new(options),
+        });
+        let ip = ip(address);
+        Captured { traffic, ip, origins }
+    }
+
+    /// As [`Mesh::capture`], listening to everything.
+    pub(crate) fn capture_and_listen(&mut self, name: &str, address: &str) -> Captured {
+        let captured = self.capture(name, address, TrafficOptions::default());
+        captured.listen(ports::HBONE);
+        captured.listen(ports::OUTBOUND);
+        captured.listen(ports::INBOUND_PLAINTEXT);
+        captured
+    }
+
+    /// A way to ask the pod at `address` for streams, with the identity of `name` and without a ztunnel.
+    pub(crate) async fn stranger(&mut self, name: &str, expected: &Workload) -> (Pool, Target) {
+        let identity = pod(name, CLIENT).identity;
+        self.holds.push(self.certificates.hold(&identity));
+        let target = Target {
+            source: name.into(),
+            source_address: ip(CLIENT),
+            leaf: self.certificates.leaf(&identity).await.expect("a leaf"),
+            dialer: Dialer::own(),
+            expected: expected.identity.clone(),
+            workload: expected.uid.clone(),
+            address: (expected.addresses[0], ports::HBONE).into(),
+        };
+        (Pool::new(PoolOptions::default()), target)
+    }
+}
+
+type Origins = Arc<Mutex<HashMap<SocketAddr, SocketAddr>>>;
+
+/// A captured pod.
+pub(crate) struct Captured {
+    pub(crate) traffic: Traffic,
+    ip: IpAddr,
+    origins: Origins,
+}
+
+impl Captured {
+    /// Serves one of the mesh's ports in this pod.
+    pub(crate) fn listen(&self, port: u16) {
+        let address = Listen {
+            address: (self.ip, port).into(),
+            transparent: false,
+        };
+        let listener = listen(&Netns::own(), address).expect("listens");
+        let listener = TcpListener::from_std(listener).expect("in a runtime");
+        let traffic = self.traffic.clone();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let traffic = traffic.clone();
+                tokio::spawn(async move {
+                    match port {
+                        ports::HBONE => traffic.hbone(socket).await,
+                        ports::OUTBOUND => traffic.outbound(socket).await,
+                        _ => traffic.plaintext(socket).await,
+                    }
+                });
+            }
+        });
+    }
+
+    /// A connection of the pod's application, redirected.
+    pub(crate) async fn connect(&self, to: impl AsRef<str>) -> TcpStream {
+        let to = to.as_ref().parse().expect("an address");
+        self.redirected(self.ip, (self.ip, ports::OUTBOUND).into(), to).await
+    }
+
+    /// A plaintext connection towards the pod, redirected.
+    pub(crate) async fn plaintext_from(&self, client: &str, port: u16) -> TcpStream {
+        let listener = (self.ip, ports::INBOUND_PLAINTEXT).into();
+        self.redirected(ip(client), listener, (self.ip, port).into()).await
+    }
+
+    async fn redirected(&self, from: IpAddr, listener: SocketAddr, to: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((from, 0).into()).expect("binds");
+        let local = socket.local_addr().expect("bound");
+        self.origins.lock().expect("whole").insert(local, to);
+        let connected = timeout(LONG, socket.connect(listener)).await.expect("in time");
+        connected.expect("ztunnel accepts")
+    }
+}
+
+pub(crate) fn ip(address: &str) -> IpAddr {
+    address.parse().expect("an address")
+}
+
+/// A captured, ready pod.
+pub(crate) fn pod(name: &str, address: &str) -> Workload {
+    Workload {
+        uid: name.into(),
+        name: name.into(),
+        namespace: "shop".into(),
+        node: "node-1".into(),
+        identity: format!("spiffe://cluster.local/ns/shop/sa/{name}")
+            .parse()
+            .expect("an identity"),
+        addresses: vec![ip(address)],
+        labels: Arc::default(),
+        owner: name.into(),
+        ports: Vec::new(),
+        capture: Capture::Captured,
+        phase: Phase::Ready,
+        waypoint: None,
+        serves: None,
+        services: Vec::new(),
+        policies: Arc::default(),
+    }
+}
+
+/// A Service `echo` on port 80 before port 8080 of these pods.
+pub(crate) fn echo_service(address: &str, pods: &[&Workload]) -> Service {
+    Service {
+        key: ServiceKey {
+            namespace: "shop".into(),
+            name: "echo".into(),
+        },
+        addresses: vec![ip(address)],
+        ports: vec![ServicePort {
+            name: "tcp".into(),
+            port: 80,
+            app_protocol: None,
+        }],
+        endpoints: pods
+            .iter()
+            .map(|pod| Endpoint {
+                workload: Some(pod.uid.clone()),
+                address: pod.addresses[0],
+                node: Some(pod.node.clone()),
+                ports: [(80, 8080)].into(),
+                ready: true,
+            })
+            .collect(),
+        publish_not_ready: false,
+        waypoint: None,
+        policies: Arc::default(),
+        routes: Arc::new([]),
+    }
+}
+
+/// A waypoint for Services, served by these pods.
+pub(crate) fn waypoint(name: &str, pods: &[&Workload]) -> Waypoint {
+    Waypoint {
+        key: WaypointKey {
+            namespace: "shop".into(),
+            name: name.into(),
+        },
+        identity: pod(name, OTHER).identity,
+        takes: WaypointFor::Service,
+        endpoints: pods
+            .iter()
+            .map(|pod| WaypointEndpoint {
+                workload: pod.uid.clone(),
+                address: (pod.addresses[0], ports::HBONE).into(),
+                node: pod.node.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// Policies that deny everything.
+pub(crate) fn deny_everything() -> Arc<PolicySet> {
+    let policy = Policy {
+        object: ObjectRef {
+            kind: "AuthorizationPolicy".into(),
+            namespace: "shop".into(),
+            name: "nobody".into(),
+        },
+        action: Action::Deny,
+        rules: vec![Rule::default()],
+        dry_run: false,
+        broken: None,
+    };
+    Arc::new(PolicySet {
+        policies: vec![AppliedPolicy {
+            policy: Arc::new(policy),
+            ports: None,
+        }],
+        ..PolicySet::default()
+    })
+}
