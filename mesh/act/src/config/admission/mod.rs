@@ -159,14 +159,14 @@ impl Kind {
         let unread = |field, what: String, remedy: String| Concern::Unread(FieldError::new(field, what, remedy));
         let written = shown(self.api_version.as_deref().unwrap_or_default());
         let Some(kind) = self.kind.as_deref() else {
-            let what = "is missing, so nobody knows what this is.";
+            let what = "is missing.";
             return unread("kind", what.into(), "Write apiVersion and kind.".into());
         };
         let group = self.group.as_deref().unwrap_or_default();
         match Object::is_cluster_scoped(kind) {
             // Another's object that happens to be called as one of ours.
             Some(_) if !group.is_empty() && !OUR_GROUPS.contains(&group) && !self.reads_group(group) => {
-                let what = format!("{written} is not a version of {kind} that is read, so this has no effect.");
+                let what = format!("{written} is not a version of {kind} that is read.");
                 unread(
                     "apiVersion",
                     what,
@@ -176,11 +176,11 @@ impl Kind {
             Some(_) => Concern::Read,
             None if WITHOUT_EFFECT.contains(&kind) => Concern::None,
             None if OUR_GROUPS.contains(&group) => {
-                let what = format!("{} of {written} is not read, so this has no effect.", shown(kind));
+                let what = format!("{} of {written} is not read.", shown(kind));
                 unread("kind", what, "Correct the kind, or remove it.".into())
             }
             None if FOREIGN_GROUPS.contains(&group) => {
-                let what = format!("{} of {written} is not read, so this has no effect.", shown(kind));
+                let what = format!("{} of {written} is not read.", shown(kind));
                 unread(
                     "kind",
                     what,

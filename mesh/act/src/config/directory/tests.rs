@@ -570,6 +570,114 @@ fn a_directory_that_comes_back_is_watched_again() {
     watched.until("watched", |heard| heard.has("a", "2"));
 }
 
+/// A captured pod of the namespace `shop`.
+const POD: &str = "---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {weft.dev/dataplane-mode: ambient}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop}
+spec: {nodeName: node-1, serviceAccountName: web}
+status: {podIP: 10.0.0.1}
+";
+
+#[test]
+fn what_a_person_misspells_is_told_with_file_and_line_and_still_binds() {
+    let bad = "
+apiVersion: weft.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: cidr, namespace: shop}
+spec:
+  rules:
+  - from:
+    - source:
+        ipBlocks:
+        - 10.0.0.0/8
+        - 10.0.0.0/99
+---
+apiVersion: weft.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: form, namespace: shop}
+spec:
+  rules:
+  - form:
+    - source: {namespaces: [a]}
+---
+apiVersion: weft.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: action, namespace: shop}
+spec:
+  action: ALOW
+";
+    let desk = Desk::new(&[("a.yaml", POD), ("b.yaml", bad)]);
+    let (_, reader) = load(desk.folder.path(), MeshSettings::default()).expect("readable");
+    let snapshot = reader.load();
+    assert!(snapshot.complete);
+    for (name, field, line) in [
+        ("cidr", "spec.rules[0].from[0].source.ipBlocks[1]", 11),
+        ("form", "spec.rules[0].form", 18),
+        ("action", "spec.action", 25),
+    ] {
+        let (_, problems) = snapshot
+            .problems
+            .iter()
+            .find(|(object, _)| &*object.name == name)
+            .expect("told");
+        let place = problems[0].place.clone().expect("placed");
+        assert_eq!((&*problems[0].field, place.line), (field, line), "{problems:?}");
+        assert!(place.file.ends_with("b.yaml"));
+    }
+    let pod = snapshot.workloads.get("shop.web").expect("the pod");
+    let mut binding: Vec<_> = pod
+        .policies
+        .policies
+        .iter()
+        .map(|it| it.policy.object.name.to_string())
+        .collect();
+    binding.sort_unstable();
+    assert_eq!(binding, ["action", "cidr", "form"]);
+}
+
+#[test]
+fn a_watched_directory_reaches_its_readers() {
+    let desk = Desk::new(&[("a.yaml", POD)]);
+    let mut reader = watch(desk.folder.path(), MeshSettings::default()).expect("readable");
+    assert_eq!(reader.load().workloads.len(), 1);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        desk.write("b.yaml", "kind: [");
+        let told = async {
+            loop {
+                let snapshot = reader.changed().await;
+                if snapshot.problems.len() == 1 {
+                    return snapshot;
+                }
+            }
+        };
+        let told = tokio::time::timeout(LONG, told).await.expect("told in time");
+        assert_eq!((told.workloads.len(), told.complete), (1, true));
+    });
+}
+
+#[test]
+fn nobody_is_watched_for() {
+    let desk = Desk::new(&[("a.yaml", POD)]);
+    let (directory, reader) = load(desk.folder.path(), MeshSettings::default()).expect("readable");
+    let thread = thread::spawn(move || directory.watch());
+    drop(reader);
+    desk.write("a.yaml", "");
+    let start = Instant::now();
+    while !thread.is_finished() {
+        assert!(start.elapsed() < LONG, "it watches on");
+        thread::yield_now();
+    }
+}
+
 /// What a test does to one of three files.
 #[derive(Debug, Clone)]
 enum Act {

