@@ -107,6 +107,7 @@ fn a_pod_is_acknowledged_when_its_leaf_is_there_and_its_listeners_are_open() {
                 identity,
                 why: "not today".into(),
             }));
+            let ztunnel = Ztunnel::with(authority, &node, SOON, MANY);
             let told = || {
                 node.tally.dump()["server"]["why"]
                     .as_str()
