@@ -40,7 +40,7 @@ fn why_tells_who_decides_and_exits_by_the_answer() {
     golden("why-l7-denied.txt", &shop("why shop/client web.shop:80 POST /"));
     golden(
         "why-around-the-waypoint.txt",
-        &shop("why shop/client shop/web:8080 POST /"),
+        &shop("why shop/client shop/web-1:8080 POST /"),
     );
     golden("why-depends.txt", &shop("why shop/client web.shop:80"));
     golden("why-strict.txt", &shop("why plain/outsider orders.shop:9000"));

@@ -27,6 +27,11 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
             ["http://catalog/", "--clients", "2", "--pause", "20ms"],
         ),
         (
+            "new connections, pod to pod",
+            "load-rotation-direct",
+            ["http://catalog/", "--mode", "new", "--pause", "50ms"],
+        ),
+        (
             "new connections by a waypoint",
             "load-rotation-new",
             ["http://parts.stock/", "--mode", "new", "--pause", "50ms"],

@@ -48,10 +48,10 @@ impl Event {
         let Value::Object(mut fields) = serde_json::from_str(line).ok()? else {
             return None;
         };
-        let Some(Value::String(target)) = fields.remove("target") else {
-            return None;
-        };
-        Some(Self { target, fields })
+        match fields.remove("target") {
+            Some(Value::String(target)) => Some(Self { target, fields }),
+            _ => None,
+        }
     }
 }
 

@@ -93,7 +93,7 @@ mod tests {
 
     fn event(source: &str, reason: &str) -> Event {
         let line = format!(
-            r#"{{"target":"access","fields":{{"src.workload":"{source}","dst.service":"shop/orders","refusal":"DENY","reason":"{reason}"}}}}"#
+            r#"{{"target":"access","src.workload":"{source}","dst.service":"shop/orders","refusal":"DENY","reason":"{reason}"}}"#
         );
         Event::parse(&line).unwrap()
     }

@@ -1,15 +1,21 @@
 //! What both ways into a pod have in common: judged, then connected to the application.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use act::telemetry::{FlowLabels, Party, Reporter, Security};
-use decide::model::{Decider, Identity, Refusal, Workload};
+use decide::{
+    model::{Decider, Identity, Refusal, Workload},
+    snapshot::Snapshot,
+};
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
 
-use super::{Traffic, live::Tracked};
+use super::{Traffic, hold::Answer, live::Tracked};
 
 /// A connection that was let in.
 pub(super) struct Admitted {
@@ -40,7 +46,7 @@ impl Traffic {
         let pod = self.pod();
         let own = self.own(Instant::now()).await;
         let own = own.map_err(|refusal| Rejected { own: None, refusal })?;
-        let (own, allowed_by) = tracked.judge(&pod.reader, &pod.uid).map_err(|refusal| Rejected {
+        let (own, allowed_by) = self.judged(tracked, client.ip()).await.map_err(|refusal| Rejected {
             own: Some(own),
             refusal,
         })?;
@@ -56,6 +62,22 @@ impl Traffic {
             own: Some(own),
             refusal,
         })
+    }
+
+    /// The verdict. A captured client speaks HBONE: one that comes in plaintext and is refused was released a moment
+    /// ago, and its node knows earlier than this one. It is held for the change that says so, then refused.
+    async fn judged(
+        &self,
+        tracked: &Tracked,
+        client: IpAddr,
+    ) -> Result<(Arc<Workload>, Option<Decider>), Refusal> {
+        let pod = self.pod();
+        let captured = |snapshot: &Snapshot| snapshot.workload_at(client).is_some_and(|it| it.capture.speaks_hbone());
+        self.held(Instant::now(), |snapshot| match tracked.judge(&pod.reader, &pod.uid) {
+            Err(refusal) if tracked.is_plaintext() && captured(snapshot) => Answer::Later(refusal),
+            judged => Answer::Now(judged),
+        })
+        .await?
     }
 
     /// What is told of a connection towards the pod.

@@ -175,6 +175,11 @@ impl Tracked {
         }
     }
 
+    /// Whether it came as plaintext.
+    pub(super) fn is_plaintext(&self) -> bool {
+        self.entry.facts.direction == Direction::Plaintext
+    }
+
     /// The pod that makes the connection is known: nothing here judges it further than that.
     pub(super) fn departs(&self, own: &Workload) {
         *lock(&self.entry.judged) = Some(own.policies.clone());
@@ -223,6 +228,10 @@ impl Entry {
         let facts = &self.facts;
         if !own.addresses.contains(&facts.destination.ip()) {
             return Err(Refusal::NotOurs(facts.destination));
+        }
+        // A pod that left the mesh takes plaintext as if nothing of ours stood before it, which is soon so.
+        if facts.direction == Direction::Plaintext && !own.capture.speaks_hbone() {
+            return Ok(None);
         }
         admit(&own.policies, facts.peer.as_ref(), facts.client.ip(), facts.destination)
     }

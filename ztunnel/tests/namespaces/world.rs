@@ -11,6 +11,7 @@ use std::{
 };
 
 use act::net::Netns;
+use tokio::time::Instant;
 
 /// Where the pods' namespaces are, by UID.
 pub const NETNS: &str = "/run/netns";

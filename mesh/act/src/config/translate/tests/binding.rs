@@ -87,6 +87,13 @@ fn a_service_account_binds_a_service_only_if_all_endpoints_share_it() {
     assert_eq!(to_service(&translation), "-");
     remove(&mut translation, "Pod", "shop", "canary");
     assert_eq!(to_service(&translation), "shop/way");
+    remove(&mut translation, "ServiceAccount", "shop", "web");
+    assert_eq!(to_service(&translation), "-");
+    add(
+        &mut translation,
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: web, namespace: shop, labels: {weft.dev/use-waypoint: way}}}",
+    );
+    assert_eq!(to_service(&translation), "shop/way");
 }
 
 #[test]
