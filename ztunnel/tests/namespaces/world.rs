@@ -176,7 +176,7 @@ impl Call {
 
 /// Waits until something holds, without blocking the runtime.
 pub async fn until(what: &str, mut law: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let start = tokio::time::Instant::now();
     while !law() {
         assert!(start.elapsed() < SOON, "never: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
