@@ -8,7 +8,8 @@ use std::{
 };
 
 use decide::{
-    hop::{Bound, Candidate, Hop, candidates, hop, hop_to_candidate, stands_before},
+    forward,
+    hop::{Bound, Candidate, Hop, candidates, hop, hop_to_candidate},
     model::{Decider, Identity, PolicySet, Refusal, Service, ServiceKey, WaypointKey, Workload, ports},
     pick::{Choice, pick},
     route::{Route, route},
@@ -132,7 +133,11 @@ impl Asked<'_> {
         {
             // Towards what is not bound to us we are a client like any other: it has its own waypoint.
             let to = SocketAddr::new(*address, port);
-            let allowed_by = self.judge_addressed(service, None, to)?;
+            let gate = Candidate {
+                address: to,
+                workload: None,
+            };
+            let allowed_by = self.judge(service, &gate)?;
             let chosen = along(&hop(self.snapshot, self.own, to, choice), to)?;
             return Ok(Chosen { allowed_by, ..chosen });
         }
@@ -156,50 +161,31 @@ impl Asked<'_> {
         Err(refused.unwrap_or_else(|| Refusal::NoEndpoint(service.key.clone())))
     }
 
-    /// Judges one candidate of a Service by every set that counts: its own where we stand in front of it (that
-    /// holds its Service's), else its Service's if that is bound to us; and the addressed Service's, where the
-    /// candidate is none of its own.
+    /// Judges one candidate of a Service by every set that counts.
     fn judge(&self, service: &Service, candidate: &Candidate) -> Result<Option<Decider>, Refusal> {
-        let ours = service.waypoint.as_ref() == Some(self.key);
-        let own_set = match &candidate.workload {
-            Some(workload) if ours || stands_before(self.key, workload, candidate.address.port()) => {
-                Some(&workload.policies)
-            }
-            None if ours => Some(&service.policies),
-            Some(_) | None => None,
+        let asked = forward::Asked {
+            waypoint: self.key,
+            authority: self.authority,
+            bound: self.bound,
+            client: self.client(),
+            request: self.request,
         };
-        let by_own = match own_set {
-            Some(set) => self.judge_by(set, candidate.address)?,
-            None => None,
-        };
-        let by_addressed = self.judge_addressed(service, candidate.workload.as_deref(), candidate.address)?;
-        Ok(by_own.or(by_addressed))
+        forward::sets(&asked, Some(service), candidate).try_fold(None, |allowed: Option<Decider>, set| {
+            let by = self.judge_by(set, candidate.address)?;
+            Ok(allowed.or(by))
+        })
     }
 
-    /// Judges by the set of the Service that was addressed, where a route led away from it.
-    fn judge_addressed(
-        &self,
-        service: &Service,
-        workload: Option<&Workload>,
-        to: SocketAddr,
-    ) -> Result<Option<Decider>, Refusal> {
-        match self.bound {
-            Bound::Service(addressed, _)
-                if addressed.key != service.key
-                    && !workload.is_some_and(|workload| workload.services.contains(&addressed.key)) =>
-            {
-                self.judge_by(&addressed.policies, to)
-            }
-            Bound::Service(..) | Bound::Workload(..) => Ok(None),
+    fn client(&self) -> Client<'_> {
+        Client::Known {
+            peer: Some(self.client),
+            address: self.address,
         }
     }
 
     fn judge_by(&self, set: &PolicySet, destination: SocketAddr) -> Result<Option<Decider>, Refusal> {
         let facts = Facts {
-            client: Client::Known {
-                peer: Some(self.client),
-                address: self.address,
-            },
+            client: self.client(),
             destination,
             request: self.request,
         };

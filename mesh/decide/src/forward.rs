@@ -140,10 +140,8 @@ pub fn judge(asked: &Asked<'_>, service: Option<&Service>, candidate: &Candidate
         destination: candidate.address,
         request: asked.request,
     };
-    let own = own_set(asked, service, candidate);
-    let addressed = addressed_set(asked, service, candidate);
     let mut answer = Verdict::Allow(None);
-    for set in own.into_iter().chain(addressed) {
+    for set in sets(asked, service, candidate) {
         answer = match (answer, verdict(set, &facts)) {
             (Verdict::Allow(by), Verdict::Allow(rule)) => Verdict::Allow(by.or(rule)),
             (_, deny @ Verdict::Deny(_)) | (deny @ Verdict::Deny(_), _) => deny,
@@ -151,6 +149,16 @@ pub fn judge(asked: &Asked<'_>, service: Option<&Service>, candidate: &Candidate
         };
     }
     answer
+}
+
+/// The sets that [`judge`] judges by: each must allow.
+pub fn sets<'a>(
+    asked: &Asked<'a>,
+    service: Option<&'a Service>,
+    candidate: &'a Candidate,
+) -> impl Iterator<Item = &'a PolicySet> {
+    let own = own_set(asked, service, candidate);
+    own.into_iter().chain(addressed_set(asked, service, candidate))
 }
 
 fn own_set<'a>(asked: &Asked<'a>, service: Option<&'a Service>, candidate: &'a Candidate) -> Option<&'a PolicySet> {

@@ -66,11 +66,7 @@ impl Traffic {
 
     /// The verdict. A captured client speaks HBONE: one that comes in plaintext and is refused was released a moment
     /// ago, and its node knows earlier than this one. It is held for the change that says so, then refused.
-    async fn judged(
-        &self,
-        tracked: &Tracked,
-        client: IpAddr,
-    ) -> Result<(Arc<Workload>, Option<Decider>), Refusal> {
+    async fn judged(&self, tracked: &Tracked, client: IpAddr) -> Result<(Arc<Workload>, Option<Decider>), Refusal> {
         let pod = self.pod();
         let captured = |snapshot: &Snapshot| snapshot.workload_at(client).is_some_and(|it| it.capture.speaks_hbone());
         self.held(Instant::now(), |snapshot| match tracked.judge(&pod.reader, &pod.uid) {

@@ -76,6 +76,36 @@ async fn half_close_passes_and_bytes_are_counted_on_both_sides() {
     assert_eq!(outcome(far).await, (Outcome::Closed, 10, 8));
 }
 
+/// A peer that answers, ends, and at once says that it needs no more, as proxies do whose application is done.
+async fn answers_and_leaves(io: tokio::io::DuplexStream) {
+    let mut server = h2::server::handshake(io).await.expect("speaks HTTP/2");
+    while let Some(asked) = server.accept().await {
+        let (_, mut answer) = asked.expect("a CONNECT");
+        let mut body = answer.send_response(http::Response::new(()), false).expect("200");
+        body.send_data("the answer".into(), true).expect("answers");
+        body.send_reset(h2::Reason::NO_ERROR);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_needs_no_more_is_read_to_its_end() {
+    let pool = pool();
+    let dial = || -> crate::hbone::pool::BoxFuture<_> {
+        let (near, far) = tokio::io::duplex(PIPE);
+        tokio::spawn(answers_and_leaves(far));
+        Box::pin(async move { Ok(Transport::new(near, SystemTime::now() + HOUR)) })
+    };
+    let stream = pool.open_by(&key(), &dial, &connect()).await.expect("opens");
+    let (mut client, near) = sockets().await;
+    let patience = Patience::default();
+    let mut count = |_, _| {};
+    let relaying = relay(near, stream, &patience, pending(), &mut count);
+    let mut answered = String::new();
+    let (outcome, read) = tokio::join!(relaying, client.read_to_string(&mut answered));
+    read.expect("ends in order");
+    assert_eq!((answered.as_str(), outcome), ("the answer", Outcome::Closed));
+}
+
 async fn is_reset(socket: &mut TcpStream) -> bool {
     let mut buffer = [0; 1024];
     loop {
