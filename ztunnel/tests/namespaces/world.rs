@@ -11,7 +11,6 @@ use std::{
 };
 
 use act::net::Netns;
-use tokio::time::Instant;
 
 /// Where the pods' namespaces are, by UID.
 pub const NETNS: &str = "/run/netns";

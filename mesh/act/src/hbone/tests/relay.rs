@@ -77,7 +77,7 @@ async fn half_close_passes_and_bytes_are_counted_on_both_sides() {
 }
 
 /// A peer that answers, ends, and at once says that it needs no more, as proxies do whose application is done.
-async fn answers_and_leaves(io: tokio::io::DuplexStream) {
+async fn answers_and_leaves(io: DuplexStream) {
     let mut server = h2::server::handshake(io).await.expect("speaks HTTP/2");
     while let Some(asked) = server.accept().await {
         let (_, mut answer) = asked.expect("a CONNECT");
@@ -90,7 +90,7 @@ async fn answers_and_leaves(io: tokio::io::DuplexStream) {
 #[tokio::test]
 async fn a_peer_that_needs_no_more_is_read_to_its_end() {
     let pool = pool();
-    let dial = || -> crate::hbone::pool::BoxFuture<_> {
+    let dial = || -> BoxFuture<_> {
         let (near, far) = tokio::io::duplex(PIPE);
         tokio::spawn(answers_and_leaves(far));
         Box::pin(async move { Ok(Transport::new(near, SystemTime::now() + HOUR)) })
