@@ -56,7 +56,11 @@ pub(super) async fn check(bench: &Bench, capture: &Capture, point: &mut Point) {
         );
     }
     // 58 is ICMPv6; 0 the hop-by-hop header before its multicast reports.
-    let others: Vec<_> = seen.others.iter().filter(|protocol| !matches!(**protocol, 0 | 58)).collect();
+    let others: Vec<_> = seen
+        .others
+        .iter()
+        .filter(|protocol| !matches!(**protocol, 0 | 58))
+        .collect();
     let pass = others.is_empty() && seen.broken.is_none();
     let told = format!("protocols {others:?} {}", seen.broken.unwrap_or_default());
     point.assert("nothing else crosses (neighbour discovery aside)", "none", told, pass);

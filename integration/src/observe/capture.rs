@@ -110,7 +110,20 @@ fn program() -> Vec<String> {
         &["python3", "-u", "-c", PYTHON]
     } else {
         &[
-            "tcpdump", "-i", "wire", "-s", "0", "-U", "--immediate-mode", "-n", "-Z", "root", "-B", "16384", "-w", "-",
+            "tcpdump",
+            "-i",
+            "wire",
+            "-s",
+            "0",
+            "-U",
+            "--immediate-mode",
+            "-n",
+            "-Z",
+            "root",
+            "-B",
+            "16384",
+            "-w",
+            "-",
         ]
     };
     words.iter().map(ToString::to_string).collect()

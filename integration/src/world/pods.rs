@@ -1,6 +1,9 @@
 //! What a kubelet does for a pod: its volumes, its hosts file, its programs.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use act::process::Failure;
 
@@ -29,7 +32,7 @@ pub(super) fn furnish(pod: &Pod, objects: &Objects, run: &RunDirectory) -> Resul
     let failed = |error: std::io::Error| Failure(format!("{} cannot be written: {error}", home.display()));
     fs::create_dir_all(&home).map_err(failed)?;
     // In place: running programs have this very file mounted over /etc/hosts.
-    fs::write(home.join("hosts"), hosts(objects, pod)).map_err(failed)?;
+    write_if_new(&home.join("hosts"), &hosts(objects, pod)).map_err(failed)?;
     for volume in &pod.spec.volumes {
         let directory = home.join("volumes").join(&volume.name);
         fs::create_dir_all(&directory).map_err(failed)?;
@@ -42,7 +45,7 @@ pub(super) fn furnish(pod: &Pod, objects: &Objects, run: &RunDirectory) -> Resul
             ))
         })?;
         for (name, text) in files {
-            fs::write(directory.join(name), text).map_err(failed)?;
+            write_if_new(&directory.join(name), text).map_err(failed)?;
         }
     }
     Ok(())
@@ -104,6 +107,14 @@ pub(super) fn launches(pod: &Pod, run: &RunDirectory) -> Vec<Launch> {
         .collect()
 }
 
-fn home(pod: &Pod, run: &RunDirectory) -> std::path::PathBuf {
+/// Whoever reads a file that stays as it is never finds it half written.
+fn write_if_new(path: &Path, text: &str) -> std::io::Result<()> {
+    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    fs::write(path, text)
+}
+
+fn home(pod: &Pod, run: &RunDirectory) -> PathBuf {
     run.join("pods").join(pod.short_name())
 }

@@ -12,16 +12,28 @@ fn every_law_names_a_test_that_exists() {
         .output()
         .expect("git runs");
     let listed = String::from_utf8(listed.stdout).expect("paths are UTF-8");
-    let sources: Vec<_> =
-        listed.lines().filter_map(|file| Some((file, fs::read_to_string(root.join(file)).ok()?))).collect();
+    let sources: Vec<_> = listed
+        .lines()
+        .filter_map(|file| Some((file, fs::read_to_string(root.join(file)).ok()?)))
+        .collect();
     let mut rows = 0;
-    for row in laws.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| law ")) {
+    for row in laws
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| law "))
+    {
         rows += 1;
         let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [law, tests, tier] = cells[..] else { panic!("a row has law, tests and tier: {row}") };
-        assert!(["pure", "timed", "loopback", "world", "hostile"].contains(&tier), "{law}: unknown tier {tier}");
+        let [law, tests, tier] = cells[..] else {
+            panic!("a row has law, tests and tier: {row}")
+        };
+        assert!(
+            ["pure", "timed", "loopback", "world", "hostile"].contains(&tier),
+            "{law}: unknown tier {tier}"
+        );
         for test in tests.split(", ").map(|test| test.trim_matches('`')) {
-            let (file, name) = test.split_once("::").unwrap_or_else(|| panic!("{law}: {test} is not file::test"));
+            let (file, name) = test
+                .split_once("::")
+                .unwrap_or_else(|| panic!("{law}: {test} is not file::test"));
             let holds = |(path, text): &(&str, String)| {
                 Path::new(path).file_stem().is_some_and(|stem| stem == file) && text.contains(&format!("fn {name}("))
             };

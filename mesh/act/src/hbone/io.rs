@@ -80,6 +80,7 @@ impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> Self {
         let kind = match error {
             StreamError::Reset(_) => io::ErrorKind::ConnectionReset,
+            StreamError::Enough => io::ErrorKind::BrokenPipe,
             StreamError::Tunnel(_) => io::ErrorKind::ConnectionAborted,
         };
         Self::new(kind, error)

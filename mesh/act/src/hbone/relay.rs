@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
 use super::{
-    Patience, Receiver, Sender, Stream,
+    Patience, Receiver, Sender, Stream, StreamError,
     patience::{Broken, Count, Fragile, Progress, both, errored},
     socket::{SCRATCH, finish, read, scratch},
 };
@@ -55,6 +55,14 @@ pub async fn relay(
 }
 
 async fn upload(socket: &TcpStream, sender: &mut Sender, progress: &Progress) -> Result<(), Broken> {
+    match send(socket, sender, progress).await {
+        // What the peer sent before is still on its way to the socket, and its end decides.
+        Err(Broken::Stream(StreamError::Enough)) => Ok(()),
+        ended => ended,
+    }
+}
+
+async fn send(socket: &TcpStream, sender: &mut Sender, progress: &Progress) -> Result<(), Broken> {
     loop {
         // Credit is asked for only once there is something to send: it would be missing elsewhere meanwhile.
         poll_fn(|context| readable_or_broken(socket, sender, context)).await?;

@@ -42,6 +42,10 @@ pub enum StreamError {
     /// The peer reset it: to be passed on as a reset.
     #[error("the peer reset the stream ({0})")]
     Reset(Arc<str>),
+    /// The peer has sent all of its own and needs no more of ours, without fault (RFC 9113 8.1): what it sent is
+    /// still to be read.
+    #[error("the peer needs no more of the stream")]
+    Enough,
     /// The tunnel under it ended.
     #[error("the tunnel broke: {0}")]
     Tunnel(Arc<str>),
@@ -205,6 +209,7 @@ impl Sender {
     /// Resolves when the peer resets the stream or the tunnel breaks; to be watched while nothing is sent.
     pub fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<StreamError> {
         Poll::Ready(match ready!(self.frames.poll_reset(context)) {
+            Ok(Reason::NO_ERROR) => StreamError::Enough,
             Ok(reason) => StreamError::Reset(reason.description().into()),
             Err(error) => broken(&error),
         })
@@ -227,7 +232,9 @@ impl Drop for Sender {
 }
 
 fn broken(error: &h2::Error) -> StreamError {
-    if error.is_reset() {
+    if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) {
+        StreamError::Enough
+    } else if error.is_reset() {
         StreamError::Reset(
             error
                 .reason()

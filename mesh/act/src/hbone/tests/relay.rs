@@ -76,6 +76,43 @@ async fn half_close_passes_and_bytes_are_counted_on_both_sides() {
     assert_eq!(outcome(far).await, (Outcome::Closed, 10, 8));
 }
 
+/// A peer that answers and ends, and says that it needs no more once the answer was read, as proxies do whose
+/// application is done.
+async fn answers_and_leaves(io: tokio::io::DuplexStream, was_read: std::sync::Arc<Notify>) {
+    let mut server = h2::server::handshake(io).await.expect("speaks HTTP/2");
+    let (_, mut answer) = server.accept().await.expect("asked").expect("a CONNECT");
+    let mut body = answer.send_response(http::Response::new(()), false).expect("200");
+    body.send_data("the answer".into(), true).expect("answers");
+    tokio::select! {
+        _ = server.accept() => panic!("nothing else is asked"),
+        () = was_read.notified() => body.send_reset(h2::Reason::NO_ERROR),
+    }
+    server.accept().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_needs_no_more_ends_in_order() {
+    let (pool, was_read) = (pool(), std::sync::Arc::new(Notify::new()));
+    let dial = || -> crate::hbone::pool::BoxFuture<_> {
+        let (near, far) = tokio::io::duplex(PIPE);
+        tokio::spawn(answers_and_leaves(far, was_read.clone()));
+        Box::pin(async move { Ok(Transport::new(near, SystemTime::now() + HOUR)) })
+    };
+    let stream = pool.open_by(&key(), &dial, &connect()).await.expect("opens");
+    let (mut client, near) = sockets().await;
+    let patience = Patience::default();
+    let mut count = |_, _| {};
+    let relaying = relay(near, stream, &patience, pending(), &mut count);
+    let reading = async {
+        let mut answered = String::new();
+        client.read_to_string(&mut answered).await.expect("ends in order");
+        was_read.notify_one();
+        answered
+    };
+    let (outcome, answered) = tokio::join!(timeout(LONG, relaying), reading);
+    assert_eq!((answered.as_str(), outcome), ("the answer", Ok(Outcome::Closed)));
+}
+
 async fn is_reset(socket: &mut TcpStream) -> bool {
     let mut buffer = [0; 1024];
     loop {
