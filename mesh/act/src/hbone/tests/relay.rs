@@ -76,23 +76,26 @@ async fn half_close_passes_and_bytes_are_counted_on_both_sides() {
     assert_eq!(outcome(far).await, (Outcome::Closed, 10, 8));
 }
 
-/// A peer that answers, ends, and at once says that it needs no more, as proxies do whose application is done.
-async fn answers_and_leaves(io: DuplexStream) {
+/// A peer that answers and ends, and says that it needs no more once the answer was read, as proxies do whose
+/// application is done.
+async fn answers_and_leaves(io: DuplexStream, was_read: Arc<Notify>) {
     let mut server = h2::server::handshake(io).await.expect("speaks HTTP/2");
-    while let Some(asked) = server.accept().await {
-        let (_, mut answer) = asked.expect("a CONNECT");
-        let mut body = answer.send_response(http::Response::new(()), false).expect("200");
-        body.send_data("the answer".into(), true).expect("answers");
-        body.send_reset(h2::Reason::NO_ERROR);
+    let (_, mut answer) = server.accept().await.expect("asked").expect("a CONNECT");
+    let mut body = answer.send_response(http::Response::new(()), false).expect("200");
+    body.send_data("the answer".into(), true).expect("answers");
+    tokio::select! {
+        _ = server.accept() => panic!("nothing else is asked"),
+        () = was_read.notified() => body.send_reset(h2::Reason::NO_ERROR),
     }
+    server.accept().await;
 }
 
 #[tokio::test]
-async fn a_peer_that_needs_no_more_is_read_to_its_end() {
-    let pool = pool();
+async fn a_peer_that_needs_no_more_ends_in_order() {
+    let (pool, was_read) = (pool(), Arc::new(Notify::new()));
     let dial = || -> BoxFuture<_> {
         let (near, far) = tokio::io::duplex(PIPE);
-        tokio::spawn(answers_and_leaves(far));
+        tokio::spawn(answers_and_leaves(far, was_read.clone()));
         Box::pin(async move { Ok(Transport::new(near, SystemTime::now() + HOUR)) })
     };
     let stream = pool.open_by(&key(), &dial, &connect()).await.expect("opens");
@@ -100,10 +103,14 @@ async fn a_peer_that_needs_no_more_is_read_to_its_end() {
     let patience = Patience::default();
     let mut count = |_, _| {};
     let relaying = relay(near, stream, &patience, pending(), &mut count);
-    let mut answered = String::new();
-    let (outcome, read) = tokio::join!(relaying, client.read_to_string(&mut answered));
-    read.expect("ends in order");
-    assert_eq!((answered.as_str(), outcome), ("the answer", Outcome::Closed));
+    let reading = async {
+        let mut answered = String::new();
+        client.read_to_string(&mut answered).await.expect("ends in order");
+        was_read.notify_one();
+        answered
+    };
+    let (outcome, answered) = tokio::join!(timeout(LONG, relaying), reading);
+    assert_eq!((answered.as_str(), outcome), ("the answer", Ok(Outcome::Closed)));
 }
 
 async fn is_reset(socket: &mut TcpStream) -> bool {
