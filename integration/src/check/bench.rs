@@ -97,7 +97,7 @@ impl Bench {
         self.run(node, &words).await
     }
 
-    /// A certificate for [`OUTSIDER`], fresh, in the directory that is answered.
+    /// A certificate for `OUTSIDER`, fresh, in the directory that is answered.
     ///
     /// # Errors
     /// When the CA refuses it.
@@ -111,7 +111,7 @@ impl Bench {
         }
     }
 
-    /// Asks a server of HBONE for an authority, from a pod, with [`OUTSIDER`]'s certificate.
+    /// Asks a server of HBONE for an authority, from a pod, with `OUTSIDER`'s certificate.
     ///
     /// # Errors
     /// When the client cannot be run.

@@ -31,7 +31,7 @@ pub enum Mode {
 /// What load to make.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadOptions {
-    /// Where to: http://host[:port]/path
+    /// Where to: `http://host[:port]/path`
     pub url: String,
     /// How connections are used
     #[arg(long, value_enum, default_value_t = Mode::Kept)]

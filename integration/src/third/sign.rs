@@ -16,7 +16,7 @@ pub struct SignOptions {
     /// The CA
     #[command(flatten)]
     pub ca: CaOptions,
-    /// The identity wanted: spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>
+    /// The identity wanted: `spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>`
     #[arg(long)]
     pub identity: Identity,
     /// Where `tls.crt`, `tls.key` and `ca.crt` are put
