@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use act::{config::directory, process::Failure};
+use act::{config::kubernetes::Scope, process::Failure};
 use ca::options::Options;
-use decide::model::MeshSettings;
 
 fn main() -> ExitCode {
     act::process::main("ca", start)
@@ -18,12 +17,7 @@ fn start(options: Options) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure(format!("the runtime cannot be started: {error}")))?;
     runtime.block_on(async {
-        let defaults = MeshSettings {
-            trust_domain: options.trust_domain.as_str().into(),
-            ..MeshSettings::default()
-        };
-        let reader =
-            directory::watch(&options.config, defaults).map_err(|error| Failure(format!("--config: {error}")))?;
+        let reader = options.source.watch(Scope::Authority)?;
         ca::run::run(options, reader, logs).await
     })
 }

@@ -2,9 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use act::{admin::AdminOptions, authority::leaf_life, telemetry::LogOptions};
+use act::{admin::AdminOptions, authority::leaf_life, config::SourceOptions, telemetry::LogOptions};
 use clap::Parser;
-use decide::model::Identity;
 use rustls::pki_types::ServerName;
 
 use crate::{authority::Given, listen::Bounds, service::Terms, state::Pair, token::NodeRule};
@@ -27,22 +26,13 @@ pub struct Options {
         default_value = "/etc/weft/issuers.yaml"
     )]
     pub issuers: PathBuf,
-    /// Directory of Kubernetes YAML: the pods
-    #[arg(long, env = "WEFT_CONFIG", value_name = "DIR", default_value = "/etc/weft/config")]
-    pub config: PathBuf,
+    /// Where the pods are learned from.
+    #[command(flatten)]
+    pub source: SourceOptions,
     /// DNS name or address in our own server certificate; repeat or separate by commas
     #[arg(long, env = "WEFT_NAME", value_name = "NAME", value_delimiter = ',', default_value = "ca.weft-system.svc",
         value_parser = server_name)]
     pub name: Vec<ServerName<'static>>,
-    /// Trust domain of the identities we sign
-    #[arg(
-        long,
-        env = "WEFT_TRUST_DOMAIN",
-        value_name = "NAME",
-        default_value = "cluster.local",
-        value_parser = trust_domain
-    )]
-    pub trust_domain: String,
     /// How long a certificate lives when the caller does not say
     #[arg(long, env = "WEFT_LEAF_LIFE", value_name = "DURATION", default_value = "24h", value_parser = leaf_life)]
     pub leaf_life: Duration,
@@ -149,15 +139,6 @@ impl GivenOptions {
 
 fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned()).map_err(|_| "it is neither a DNS name nor an address".to_owned())
-}
-
-fn trust_domain(text: &str) -> Result<String, String> {
-    match Identity::new(text, "namespace", "account") {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => {
-            Err("a trust domain holds only lower case letters, digits, '.', '-' and '_' (SPIFFE-ID 2.1)".to_owned())
-        }
-    }
 }
 
 fn account(text: &str) -> Result<(String, String), String> {

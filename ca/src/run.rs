@@ -64,7 +64,7 @@ pub async fn run(options: Options, reader: Reader, logs: Logs) -> Result<(), Fai
     };
     admin.serve(&options.admin, &end).await?;
     tokio::spawn(upkeep(authority, host, end.clone()));
-    tracing::info!(listen = %options.listen, trust_domain = options.trust_domain, "serving");
+    tracing::info!(listen = %options.listen, trust_domain = options.source.trust_domain, "serving");
     listen::serve(acceptor, tls, service, options.bounds(), stop, options.drain).await;
     end.cancel();
     Ok(())
@@ -82,7 +82,12 @@ fn bind(options: &Options) -> Result<Acceptor, Failure> {
 fn open_authority(options: &Options) -> Result<Arc<SigningAuthority>, Failure> {
     State::open(&options.state)
         .and_then(|state| {
-            SigningAuthority::open(state, &options.given.files(), &options.trust_domain, SystemTime::now())
+            SigningAuthority::open(
+                state,
+                &options.given.files(),
+                &options.source.trust_domain,
+                SystemTime::now(),
+            )
         })
         .map(Arc::new)
         .map_err(|error| Failure(error.to_string()))

@@ -1,8 +1,10 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
-use act::{admin::AdminOptions, authority::CaOptions, hbone::TunnelOptions, telemetry::LogOptions};
+use act::{
+    admin::AdminOptions, authority::CaOptions, config::SourceOptions, hbone::TunnelOptions, telemetry::LogOptions,
+};
 use clap::Parser;
 use decide::model::{Identity, WaypointKey};
 use humantime::parse_duration;
@@ -22,20 +24,12 @@ pub(crate) struct Options {
     /// The pod this process runs in
     #[arg(long, env = "WEFT_POD", value_name = "NAMESPACE/NAME")]
     pub(crate) pod: Named,
-    /// Directory of Kubernetes YAML
-    #[arg(long, env = "WEFT_CONFIG", value_name = "DIR", default_value = "/etc/weft")]
-    pub(crate) config: PathBuf,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub(crate) source: SourceOptions,
     /// Where HBONE is accepted
     #[arg(long, env = "WEFT_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:15008")]
     pub(crate) listen: SocketAddr,
-    /// Trust domain of the mesh
-    #[arg(
-        long,
-        env = "WEFT_TRUST_DOMAIN",
-        value_name = "NAME",
-        default_value = "cluster.local"
-    )]
-    pub(crate) trust_domain: String,
     /// Threads that carry traffic; 0: a quarter of the cores, 2 to 8
     #[arg(long, env = "WEFT_WORKERS", value_name = "N", default_value_t = 0)]
     pub(crate) workers: usize,
@@ -129,7 +123,7 @@ impl Options {
     /// # Errors
     /// One plain sentence when the names make no identity.
     pub(crate) fn identity(&self) -> Result<Identity, String> {
-        Identity::new(&self.trust_domain, &self.gateway.namespace, &self.gateway.name)
+        Identity::new(&self.source.trust_domain, &self.gateway.namespace, &self.gateway.name)
             .map_err(|error| format!("{error}; look at --gateway and --trust-domain"))
     }
 
@@ -204,7 +198,7 @@ mod tests {
             "spiffe://cluster.local/ns/shop/sa/waypoint"
         );
         assert!((1..=64).contains(&options.workers()));
-        assert!(parse(&["--trust-domain", "No Domain"]).unwrap().identity().is_err());
+        assert!(parse(&["--trust-domain", "No Domain"]).is_err());
     }
 
     #[test]

@@ -6,13 +6,12 @@ use act::{
     admin::Admin,
     authority::CaClient,
     certs::Certificates,
-    config::{Reader, directory},
+    config::kubernetes::Scope,
     hbone::{Pool, PoolOptions, TunnelOptions},
     net::{Acceptor, Dialer, Listen, Netns, listen},
     process::{Failure, Gate, Readiness, Workers, shutdown},
     telemetry::{Logs, Metrics},
 };
-use decide::model::MeshSettings;
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -50,7 +49,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
     let stop = shutdown()?;
     let identity = options.identity()?;
     let settings = options.settings();
-    let reader = configuration(&options)?;
+    let reader = options.source.watch(Scope::Proxy)?;
     let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
     let _hold = certificates.hold(&identity);
     let readiness = Readiness::new();
@@ -98,15 +97,6 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
     finish(&workers, &shared, &not_draining, drain).await;
     end.cancel();
     Ok(())
-}
-
-/// The configuration, from now on.
-fn configuration(options: &Options) -> Result<Reader, Failure> {
-    let defaults = MeshSettings {
-        trust_domain: options.trust_domain.as_str().into(),
-        ..MeshSettings::default()
-    };
-    directory::watch(&options.config, defaults).map_err(|error| Failure(error.to_string()))
 }
 
 /// Opens the gates as what they wait for arrives.

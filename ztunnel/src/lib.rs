@@ -6,6 +6,5 @@
 
 pub mod capture;
 pub mod node;
-mod source;
 pub mod traffic;
 pub mod zds;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{Capture, Identity, Phase, Workload},
+    model::{Identity, Phase, Workload},
     snapshot::Snapshot,
 };
 
@@ -123,7 +123,7 @@ fn node_may_hold(node: &Arc<str>, wanted: &Identity, snapshot: &Snapshot) -> Res
         return Err(NotEntitled::WaypointIdentity(wanted.clone()));
     }
     let runs_here = |pod: &Arc<Workload>| {
-        pod.identity == *wanted && pod.node == *node && pod.capture == Capture::Captured && pod.phase != Phase::Finished
+        pod.identity == *wanted && pod.node == *node && pod.capture.is_enrolled() && pod.phase != Phase::Finished
     };
     if snapshot.workloads.values().any(runs_here) {
         Ok(())
@@ -142,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
+    use crate::model::{Capture, MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
 
     fn identity(namespace: &str, account: &str) -> Identity {
         Identity::new("cluster.local", namespace, account).unwrap()
@@ -212,6 +212,7 @@ mod tests {
     fn only_captured_pods_that_have_not_finished_count() {
         for (capture, phase, held) in [
             (Capture::Captured, Phase::Starting, true),
+            (Capture::Awaited, Phase::Starting, true),
             (Capture::Captured, Phase::Terminating, true),
             (Capture::Captured, Phase::Finished, false),
             (Capture::Native, Phase::Ready, false),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use act::{admin::AdminOptions, telemetry::LogOptions};
+use act::{admin::AdminOptions, config::SourceOptions, telemetry::LogOptions};
 use clap::{Parser, Subcommand};
 
 use super::{
@@ -40,9 +40,9 @@ pub struct AgentOptions {
     /// Name of this node, as Pods write it in spec.nodeName
     #[arg(long, env = "WEFT_NODE", value_name = "NAME")]
     pub node: String,
-    /// Directory of Kubernetes YAML, watched: the mesh's configuration
-    #[arg(long, env = "WEFT_CONFIG", value_name = "DIR", default_value = "/etc/weft")]
-    pub config: PathBuf,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub source: SourceOptions,
     /// Unix socket to listen on, to which the ztunnel of this node connects
     #[arg(
         long,
@@ -59,14 +59,6 @@ pub struct AgentOptions {
         default_value = "/var/run/weft/netns"
     )]
     pub netns_dir: PathBuf,
-    /// Trust domain of the mesh's identities, until a MeshConfig says otherwise
-    #[arg(
-        long,
-        env = "WEFT_TRUST_DOMAIN",
-        value_name = "NAME",
-        default_value = "cluster.local"
-    )]
-    pub trust_domain: String,
     /// Logs.
     #[command(flatten)]
     pub log: LogOptions,

@@ -4,16 +4,14 @@ use std::{io::Write, path::Path, sync::Arc};
 
 use act::{
     admin::Admin,
+    config::kubernetes::Scope,
     process::{Failure, Readiness, shutdown},
     telemetry::Metrics,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Agent, AgentOptions, Command, Options, check};
-use crate::{
-    source,
-    zds::{self, Announcements},
-};
+use crate::zds::{self, Announcements};
 
 /// Does what the command line says. An agent runs until SIGTERM or SIGINT; its rules stay.
 ///
@@ -41,7 +39,10 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     may_enter(&options.netns_dir)?;
     let readiness = Readiness::new();
     let told = readiness.gate("its first complete configuration, and every pod of it to be announced");
-    let reader = source::watch(&options.config, &options.trust_domain)?;
+    let scope = Scope::Agent {
+        node: options.node.clone(),
+    };
+    let reader = options.source.watch(scope)?;
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
     let agent = Agent::new(&options.node, &options.netns_dir, reader.clone(), announcements);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use decide::{
-    model::{Capture, ObjectRef, Phase, Workload},
+    model::{ObjectRef, Phase, Workload},
     snapshot::Snapshot,
 };
 
@@ -57,12 +57,12 @@ pub fn may_release(snapshot: &Snapshot, uid: &str) -> bool {
 }
 
 fn is_wanted(workload: &Workload) -> bool {
-    workload.capture == Capture::Captured && workload.phase != Phase::Finished
+    workload.capture.is_enrolled() && workload.phase != Phase::Finished
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use decide::model::{Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
+    use decide::model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
 
     use super::*;
     use crate::capture::Ports;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use act::{admin::AdminOptions, authority::CaOptions, telemetry::LogOptions};
+use act::{admin::AdminOptions, authority::CaOptions, config::SourceOptions, telemetry::LogOptions};
 use clap::Parser;
 
 /// The L4 proxy of one node: carries the connections of its captured pods by mutual TLS (HBONE), and judges
@@ -17,9 +17,9 @@ pub struct Options {
     /// Name of this node, as Pods write it in spec.nodeName
     #[arg(long, env = "WEFT_NODE", value_name = "NAME")]
     pub node: String,
-    /// Directory of Kubernetes YAML, watched: the mesh's configuration
-    #[arg(long, env = "WEFT_CONFIG", value_name = "DIR", default_value = "/etc/weft")]
-    pub config: PathBuf,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub source: SourceOptions,
     /// Unix socket on which weft-cni gives us pods
     #[arg(
         long,
@@ -28,14 +28,6 @@ pub struct Options {
         default_value = "/var/run/weft/zds.sock"
     )]
     pub zds: PathBuf,
-    /// Trust domain of the mesh's identities, until a MeshConfig says otherwise
-    #[arg(
-        long,
-        env = "WEFT_TRUST_DOMAIN",
-        value_name = "NAME",
-        default_value = "cluster.local"
-    )]
-    pub trust_domain: String,
     /// Threads that carry traffic: 1 to 64; by default a quarter of the cores, at least 2, at most 8
     #[arg(long, env = "WEFT_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: Option<u8>,

@@ -6,7 +6,7 @@ use act::{
     admin::Admin,
     authority::CaClient,
     certs::Certificates,
-    config::Reader,
+    config::{Reader, kubernetes::Scope},
     net::stranded,
     process::{Failure, Gate, Readiness, Workers, shutdown},
     telemetry::Metrics,
@@ -15,7 +15,7 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{NodePods, Options, Settings};
-use crate::{source, traffic::TrafficOptions, zds};
+use crate::{traffic::TrafficOptions, zds};
 
 /// How often gauges are published.
 const GAUGES: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         readiness.gate("its first complete configuration"),
         readiness.gate("the agent to tell the pods of its node"),
     );
-    let reader = source::watch(&options.config, &options.trust_domain)?;
+    let reader = options.source.watch(Scope::Proxy)?;
     let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
     let workers = Workers::start(options.worker_count(), "worker")
         .map_err(|why| Failure(format!("no workers can be started: {why}")))?;

@@ -230,7 +230,7 @@ impl Entry {
             return Err(Refusal::NotOurs(facts.destination));
         }
         // A pod that left the mesh takes plaintext as if nothing of ours stood before it, which is soon so.
-        if facts.direction == Direction::Plaintext && !own.capture.speaks_hbone() {
+        if facts.direction == Direction::Plaintext && !own.capture.is_enrolled() {
             return Ok(None);
         }
         admit(&own.policies, facts.peer.as_ref(), facts.client.ip(), facts.destination)

@@ -9,10 +9,14 @@ pub mod admission;
 pub mod directory;
 pub mod document;
 mod feed;
+pub mod kubernetes;
 pub mod objects;
+mod options;
 mod reader;
 mod translate;
 
 pub use feed::{Change, Feed};
 pub use objects::{FieldError, Object, Origin};
+pub use options::{Source, SourceOptions};
 pub use reader::Reader;
+pub use translate::CAPTURE;

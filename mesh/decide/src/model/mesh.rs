@@ -20,6 +20,9 @@ pub struct MeshSettings {
     pub pod_ranges: Vec<IpNet>,
     /// Addresses given to Services; as `pod_ranges`.
     pub service_ranges: Vec<IpNet>,
+    /// Whether each node tells which of its pods are captured (annotation `weft.dev/capture: captured`). Where none
+    /// does, labels alone say it. A property of the configuration's source, not of a MeshConfig.
+    pub capture_is_told: bool,
 }
 
 /// What happens to a destination outside pod and service ranges that no object explains.
@@ -51,6 +54,7 @@ impl Default for MeshSettings {
             same_node: SameNode::default(),
             pod_ranges: Vec::new(),
             service_ranges: Vec::new(),
+            capture_is_told: false,
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct NamedPort {
 pub enum Capture {
     /// Captured by its node's ztunnel.
     Captured,
+    /// To be captured, and its node has not said yet that it is: plain TCP until then, judged by its own node.
+    Awaited,
     /// Serves HBONE on 15008 itself: a waypoint, or a pod annotated `weft.dev/tunnel: hbone`.
     Native,
     /// Not in the mesh: plain TCP.
@@ -80,6 +82,11 @@ impl Capture {
     /// Whether connections towards such a workload must be HBONE.
     pub fn speaks_hbone(self) -> bool {
         matches!(self, Self::Captured | Self::Native)
+    }
+
+    /// Whether its node captures it, or is about to.
+    pub fn is_enrolled(self) -> bool {
+        matches!(self, Self::Captured | Self::Awaited)
     }
 }
 

@@ -280,7 +280,7 @@ impl Way<'_> {
                 "takes nothing there without a verified identity",
             );
         }
-        if workload.capture != Capture::Captured {
+        if !workload.capture.is_enrolled() {
             self.tell(&at, "verdict", format!("nothing of the mesh stands before {there}"));
             return End::Arrives(format!(
                 "plain TCP reaches {there}, where nothing of the mesh judges it"

@@ -16,7 +16,7 @@ pub(super) fn full_name(pod: &Arc<Workload>) -> String {
 pub(super) fn proxy_of(workload: &Workload) -> String {
     match (&workload.serves, workload.capture) {
         (Some(waypoint), _) => format!("waypoint {waypoint}"),
-        (None, Capture::Captured) => format!("ztunnel on {}", workload.node),
+        (None, Capture::Captured | Capture::Awaited) => format!("ztunnel on {}", workload.node),
         (None, _) => format!("pod {}/{}", workload.namespace, workload.name),
     }
 }

@@ -30,6 +30,8 @@ mod waypoint;
 mod workload;
 mod written;
 
+pub use workload::CAPTURE;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,

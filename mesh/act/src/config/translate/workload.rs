@@ -16,6 +16,8 @@ use crate::config::objects::{FieldError, Metadata, Pod, Protocol};
 
 const KIND: &str = "Pod";
 const MODE: &str = "weft.dev/dataplane-mode";
+/// Written by a pod's own node agent while the pod is captured.
+pub const CAPTURE: &str = "weft.dev/capture";
 const TUNNEL: &str = "weft.dev/tunnel";
 /// Never captured: what Kubernetes itself needs must not need us.
 const EXCLUDED: &str = "kube-system";
@@ -168,10 +170,22 @@ impl Translation {
         } else {
             let of_namespace = || mode(&self.store.namespace(namespace)?.metadata);
             match mode(&pod.metadata).or_else(of_namespace) {
-                Some(true) => Capture::Captured,
+                Some(true) if self.is_told_captured(pod) => Capture::Captured,
+                Some(true) => Capture::Awaited,
                 Some(false) | None => Capture::Outside,
             }
         }
+    }
+
+    /// Where nodes tell what they captured, only their word counts.
+    fn is_told_captured(&self, pod: &Pod) -> bool {
+        let told = || {
+            pod.metadata
+                .annotations
+                .get(CAPTURE)
+                .is_some_and(|it| &**it == "captured")
+        };
+        !self.snapshot.mesh.capture_is_told || told()
     }
 
     fn pod_problems(&self, name: &Name, pod: &Pod) -> Vec<FieldError> {
