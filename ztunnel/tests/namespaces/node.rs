@@ -34,6 +34,11 @@ pub struct Node {
 
 impl Node {
     pub fn start(path: &Path, pods: &[Workload]) -> Self {
+        Self::of(path, Namespaces::Directory(NETNS.into()), pods, &[])
+    }
+
+    /// An agent that finds its pods in this way, and knows these namespaces of before.
+    pub fn of(path: &Path, namespaces: Namespaces, pods: &[Workload], enabled: &[&str]) -> Self {
         let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
         snapshot.complete = true;
         for pod in pods {
