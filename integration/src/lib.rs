@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod cluster;
+pub mod images;
 pub mod isolate;
 pub mod load;
 pub mod observe;
