@@ -2,6 +2,7 @@
 //! tables, stories, exit codes. Never: a change to the mesh.
 
 mod check;
+mod cluster;
 mod demo;
 mod lists;
 mod output;
@@ -13,7 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{output::Format, source::Source};
+use crate::{cluster::ClusterOptions, output::Format, source::Source};
 
 /// The mesh on the command line
 #[derive(Debug, Parser)]
@@ -21,6 +22,8 @@ use crate::{output::Format, source::Source};
 struct Arguments {
     #[command(flatten)]
     from: Source,
+    #[command(flatten)]
+    cluster: ClusterOptions,
     /// How answers are printed
     #[arg(short, long, global = true, value_enum, default_value_t)]
     output: Format,
