@@ -79,6 +79,7 @@ pub(super) mod tests {
             labels: Arc::default(),
             owner: uid.into(),
             ports: vec![],
+            probed: Vec::new(),
             capture,
             phase: Phase::Ready,
             waypoint: None,

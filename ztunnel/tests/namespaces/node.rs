@@ -104,6 +104,7 @@ pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
         labels: Arc::default(),
         owner: pod.uid.into(),
         ports: vec![],
+        probed: Vec::new(),
         capture,
         phase: Phase::Ready,
         waypoint: None,
