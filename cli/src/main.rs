@@ -4,6 +4,7 @@
 mod check;
 mod cluster;
 mod demo;
+mod install;
 mod lists;
 mod output;
 mod proxies;
@@ -66,6 +67,10 @@ enum Command {
         /// The directory
         directory: PathBuf,
     },
+    /// Install the mesh in a cluster, and wait until it is ready
+    Install(install::InstallOptions),
+    /// Bring an installation to this version, or to other values
+    Upgrade(install::UpgradeOptions),
     /// The version of this command, and of every proxy that runs
     Version,
     /// A completion script for a shell, such as: source <(weft completions bash)
@@ -104,6 +109,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Command::Certs => lists::certs(from, format),
         Command::Why(question) => why::run(from, &question, format),
         Command::Check { directory } => check::run(&directory, format),
+        Command::Install(options) => install::install(&arguments.cluster, &options, format),
+        Command::Upgrade(options) => install::upgrade(&arguments.cluster, &options, format),
         Command::Version => lists::version(from, format),
         Command::Completions { shell } => {
             let mut script = Vec::new();
