@@ -17,7 +17,7 @@ const SOURCES: [&str; 3] = ["go.mod", "go.sum", "main.go"];
 ///
 /// # Errors
 /// Names the module, and what Go said.
-pub fn build(module: &Path, say: impl FnOnce(&str)) -> Result<PathBuf, Failure> {
+pub(super) fn build(module: &Path, say: impl FnOnce(&str)) -> Result<PathBuf, Failure> {
     let name = module.file_name().and_then(|name| name.to_str()).unwrap_or("program");
     let failed = |error: &dyn std::fmt::Display| Failure(format!("{} cannot be built: {error}", module.display()));
     let mut sources = Vec::new();

@@ -22,6 +22,6 @@ pub use down::down;
 pub use enter::{Place, enter, machine};
 pub use images::load;
 pub use layout::{Layout, Node};
-pub use machine::{Machine, Order, run as run_machine};
+pub use machine::{Machine, Order, State, Status, run as run_machine};
 pub use status::{environment, status};
 pub use up::{UpOptions, up};
