@@ -71,6 +71,8 @@ enum Command {
     Install(install::InstallOptions),
     /// Bring an installation to this version, or to other values
     Upgrade(install::UpgradeOptions),
+    /// Take the mesh out of a cluster, and say what stays
+    Uninstall(install::UninstallOptions),
     /// The version of this command, and of every proxy that runs
     Version,
     /// A completion script for a shell, such as: source <(weft completions bash)
@@ -111,6 +113,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Command::Check { directory } => check::run(&directory, format),
         Command::Install(options) => install::install(&arguments.cluster, &options, format),
         Command::Upgrade(options) => install::upgrade(&arguments.cluster, &options, format),
+        Command::Uninstall(options) => install::uninstall(&arguments.cluster, &options, format),
         Command::Version => lists::version(from, format),
         Command::Completions { shell } => {
             let mut script = Vec::new();
