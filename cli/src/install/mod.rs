@@ -12,6 +12,7 @@ mod record;
 mod schema;
 mod template;
 mod trouble;
+mod uninstall;
 mod values;
 
 use std::{process::ExitCode, time::Duration};
@@ -23,6 +24,7 @@ use self::{
     apply::Consent, chart::Release, cluster_api::ClusterApi, object::Object, progress::Progress, record::Record,
     values::ValueOptions,
 };
+pub(crate) use self::uninstall::{UninstallOptions, uninstall};
 use crate::{
     cluster::{self, ClusterOptions},
     output::{self, Format},
