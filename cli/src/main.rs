@@ -6,6 +6,7 @@ mod cluster;
 mod demo;
 mod enrolment;
 mod events;
+mod install;
 mod lists;
 mod namespace;
 mod objects;
@@ -60,6 +61,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Install the mesh in a cluster, and wait until it is ready
+    Install(install::InstallOptions),
+    /// Bring an installation to this version, or to other values
+    Upgrade(install::UpgradeOptions),
     #[command(flatten)]
     Ask(Ask),
     /// A completion script for a shell, such as: source <(weft completions bash)
@@ -119,6 +124,8 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode, String> {
     match arguments.command {
         Command::Demo { arguments } => demo::run(&arguments),
+        Command::Install(options) => install::install(&arguments.cluster, &options, arguments.output),
+        Command::Upgrade(options) => install::upgrade(&arguments.cluster, &options, arguments.output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut script);
