@@ -4,8 +4,11 @@
 mod check;
 mod cluster;
 mod demo;
+mod enrolment;
+mod events;
 mod install;
 mod lists;
+mod namespace;
 mod objects;
 mod output;
 mod pods;
@@ -44,6 +47,7 @@ Examples:
   weft demo                                              a two-node mesh on this machine, live
   weft check integration/demo                            every problem, with file, line and what to do
   weft --config integration/demo why shop/guest web.shop:80 GET /admin
+  weft namespace enable shop                             mutual TLS for every pod of a namespace
   weft --run target/demo/run certs                       what each running proxy really holds
 
 Exit codes: 0 fine (why: allowed), 1 error, 2 refused (why) or problems found (check).";
@@ -85,6 +89,9 @@ enum Ask {
     Policies(lists::Namespaced),
     /// The certificates each proxy really holds, and how long they still live
     Certs,
+    /// Which namespaces are in the mesh; take one in or out
+    #[command(subcommand)]
+    Namespace(namespace::Action),
     /// How much a proxy logs, and change it while it runs
     LogLevel(status::LogLevel),
     /// Every decision on the way of a connection or request, and the object that decided
@@ -139,6 +146,7 @@ async fn ask(what: Ask, from: &SourceOptions, cluster: &ClusterOptions, format: 
         Ask::Workloads(which) => lists::workloads(&source().await?, &which, format).await,
         Ask::Services(which) => lists::services(&source().await?, &which, format).await,
         Ask::Policies(which) => lists::policies(&source().await?, &which, format).await,
+        Ask::Namespace(action) => namespace::run(&cluster.client().await?, &action, format).await,
         Ask::Certs => status::certs(&source().await?, format).await,
         Ask::LogLevel(which) => status::log_level(&source().await?, &which).await,
         Ask::Why(question) => why::run(&source().await?, &question, format).await,
@@ -186,6 +194,12 @@ mod tests {
             ("demo --check --anything", true),
             ("completions bash", true),
             ("version", true),
+            ("namespace enable shop other --no-wait", true),
+            ("namespace disable shop --timeout 5s", true),
+            ("namespace enable", false),
+            ("namespace list -o yaml --kubeconfig k --context c", true),
+            ("log-level ztunnel-a debug", true),
+            ("why a/b c.d:80 --proxy ztunnel-a", true),
             ("", false),
             ("unheard-of", false),
         ] {
