@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    NamespaceError, PodNamespace, Standing, Tally, Wish,
+    Host, NamespaceError, PodNamespace, Standing, Tally, Wish,
     pod::PodTask,
     wish::{may_release, wishes},
 };
@@ -35,6 +35,7 @@ pub struct Agent {
     reader: Reader,
     announcements: Announcements,
     tally: Tally,
+    host: Host,
     tasks: HashMap<Arc<str>, watch::Sender<Option<Wish>>>,
     running: JoinSet<Arc<str>>,
     /// Whether pods were found captured that may not be released yet.
@@ -43,8 +44,9 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that has done nothing yet.
-    pub fn new(node: &str, directory: &Path, reader: Reader, announcements: Announcements) -> Self {
+    pub fn new(node: &str, directory: &Path, reader: Reader, announcements: Announcements, host: Host) -> Self {
         Self {
+            host,
             node: node.into(),
             directory: directory.to_owned(),
             reader,
@@ -74,6 +76,7 @@ impl Agent {
         drop(pending);
         self.first(announced).await;
         self.announcements.complete();
+        self.host.settle();
         told.set(true);
         loop {
             tokio::select! {
@@ -143,6 +146,7 @@ impl Agent {
             pending: pending.cloned(),
             namespace,
             in_force: None,
+            host: self.host.clone(),
         };
         self.tasks.insert(uid.clone(), sender);
         self.running.spawn(async move {

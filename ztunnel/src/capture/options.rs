@@ -6,7 +6,7 @@ use act::{admin::AdminOptions, config::SourceOptions, telemetry::LogOptions};
 use clap::{Parser, Subcommand};
 
 use super::{
-    Guard, Ports,
+    Guard, Ports, ProbeOptions,
     rules::{self, Rules},
 };
 
@@ -59,6 +59,9 @@ pub struct AgentOptions {
         default_value = "/var/run/weft/netns"
     )]
     pub netns_dir: PathBuf,
+    /// Probes.
+    #[command(flatten)]
+    pub probes: ProbeOptions,
     /// Logs.
     #[command(flatten)]
     pub log: LogOptions,

@@ -1,14 +1,14 @@
 //! One pod's way through capture and release, as one task: it looks at what is wished, does the next step, and
 //! begins anew whenever the wish changes. Every step may be done twice.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 
-use super::{Guard, NamespaceError, PodNamespace, Standing, Tally, Wish, tally::State};
+use super::{Guard, Host, NamespaceError, PodNamespace, Probes, Standing, Tally, Wish, tally::State};
 use crate::zds::{Announced, Announcements};
 
 /// Waits between attempts at what failed: the first, and the longest.
@@ -32,8 +32,10 @@ pub(super) struct PodTask {
     pub(super) pending: Option<mpsc::Sender<()>>,
     /// Its namespace, while it has one.
     pub(super) namespace: Option<PodNamespace>,
-    /// The guard of the rules in force; unknown right after a start.
-    pub(super) in_force: Option<Guard>,
+    /// What the rules in force say; unknown right after a start.
+    pub(super) in_force: Option<(Guard, Probes)>,
+    /// The host's side of probes.
+    pub(super) host: Host,
 }
 
 /// The namespace is another, or gone: the pod is announced no more.
@@ -43,7 +45,7 @@ struct Vanished;
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Look,
-    Capture(&'a Guard),
+    Capture(&'a Guard, &'a Probes),
     Release,
     Remove,
 }
@@ -52,7 +54,7 @@ impl Step<'_> {
     fn label(self) -> &'static str {
         match self {
             Self::Look => "look",
-            Self::Capture(_) => "capture",
+            Self::Capture(..) => "capture",
             Self::Release => "release",
             Self::Remove => "remove",
         }
@@ -83,6 +85,7 @@ impl PodTask {
         loop {
             let Err(Vanished) = self.keep_captured(&wish).await;
             self.announcements.withdraw(&self.uid);
+            self.host.dismiss(&self.uid);
             self.namespace = None;
             self.in_force = None;
         }
@@ -100,14 +103,33 @@ impl PodTask {
         if standing != Standing::Captured {
             self.wait_for_ztunnel(&namespace, wish).await?;
         }
-        if self.in_force.as_ref() != Some(&wish.guard) || standing != Standing::Captured {
-            self.in_force = None;
-            self.does(&namespace, Step::Capture(&wish.guard)).await?;
-            self.in_force = Some(wish.guard.clone());
+        // the host's side first: a pod that expects it would refuse its probes meanwhile
+        let probes = self.admit(&namespace, wish).await;
+        let rules = Some((wish.guard.clone(), probes));
+        if self.in_force != rules || standing != Standing::Captured {
+            self.apply(&namespace, wish).await?;
             tracing::info!(pod = %wish.pod.name, namespace = %wish.pod.namespace, uid = %self.uid, "captured");
         }
         self.tally.state(&wish.pod, State::Captured, None);
         self.watch(&namespace, wish).await
+    }
+
+    /// Has the host know the pod, as far as its kubelet probes it.
+    async fn admit(&self, namespace: &PodNamespace, wish: &Wish) -> Probes {
+        let addresses = namespace.addresses().await.unwrap_or_else(|why| {
+            tracing::warn!(uid = %self.uid, %why, "cannot read a pod's addresses");
+            BTreeSet::new()
+        });
+        self.host.admit(&self.uid, addresses, &wish.probed).await
+    }
+
+    /// Brings the rules of a captured pod up to date.
+    async fn apply(&mut self, namespace: &PodNamespace, wish: &Wish) -> Result<(), Vanished> {
+        self.in_force = None;
+        let probes = self.host.let_through(&wish.probed);
+        self.does(namespace, Step::Capture(&wish.guard, &probes)).await?;
+        self.in_force = Some((wish.guard.clone(), probes));
+        Ok(())
     }
 
     /// A captured pod: counts, and repairs rules that somebody removed, until its namespace vanishes.
@@ -118,13 +140,17 @@ impl PodTask {
             for _ in 0..looks {
                 sleep(LOOK).await;
                 self.still(namespace)?;
+                let let_through = self.host.let_through(&wish.probed);
+                if self.in_force.as_ref().is_none_or(|(_, probes)| *probes != let_through) {
+                    self.apply(namespace, wish).await?;
+                }
             }
             looks = (looks * 2).min(most);
             let standing = self.does(namespace, Step::Look).await?;
             if standing != Standing::Captured {
                 tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, "somebody removed our rules: putting them back");
                 self.tally.failed("removed");
-                self.does(namespace, Step::Capture(&wish.guard)).await?;
+                self.apply(namespace, wish).await?;
             }
         }
     }
@@ -144,6 +170,7 @@ impl PodTask {
     async fn rid(&mut self, namespace: &PodNamespace) -> Result<(), Vanished> {
         self.in_force = None;
         self.tally.released(&self.uid);
+        self.host.dismiss(&self.uid);
         let standing = self.does(namespace, Step::Look).await?;
         if standing == Standing::Captured {
             self.count(namespace).await;
@@ -229,7 +256,7 @@ impl PodTask {
         loop {
             let done = match step {
                 Step::Look => namespace.standing().await,
-                Step::Capture(guard) => namespace.capture(guard).await.map(|()| Standing::Captured),
+                Step::Capture(guard, probes) => namespace.capture(guard, probes).await.map(|()| Standing::Captured),
                 Step::Release => namespace.release().await.map(|()| Standing::Released),
                 Step::Remove => namespace.remove().await.map(|()| Standing::Untouched),
             };

@@ -10,7 +10,7 @@ use act::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, AgentOptions, Command, Options, check};
+use super::{Agent, AgentOptions, Command, Host, Options, check};
 use crate::zds::{self, Announcements};
 
 /// Does what the command line says. An agent runs until SIGTERM or SIGINT; its rules stay.
@@ -45,8 +45,15 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     let reader = options.source.watch(scope)?;
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
-    let agent = Agent::new(&options.node, &options.netns_dir, reader.clone(), announcements);
-    let tally = agent.tally();
+    let host = Host::new(options.probes.clone());
+    let agent = Agent::new(
+        &options.node,
+        &options.netns_dir,
+        reader.clone(),
+        announcements,
+        host.clone(),
+    );
+    let (tally, dumped) = (agent.tally(), host.clone());
     let admin = Admin {
         process: ("weft-cni", options.node.clone()),
         reader: Some(reader),
@@ -54,7 +61,10 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         metrics: measured,
         logs: Some(logs),
         readiness,
-        parts: vec![("pods", Arc::new(move || tally.dump()))],
+        parts: vec![
+            ("pods", Arc::new(move || tally.dump())),
+            ("probes", Arc::new(move || dumped.dump())),
+        ],
     };
     let ended = CancellationToken::new();
     admin.serve(&options.admin, &ended).await?;
@@ -63,6 +73,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         () = stop.cancelled() => tracing::info!("ending; captured pods stay captured"),
         () = listening => {}
         never = agent.run(told) => match never {},
+        never = host.run() => match never {},
     }
     ended.cancel();
     Ok(())

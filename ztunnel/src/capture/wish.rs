@@ -17,6 +17,8 @@ pub struct Wish {
     pub pod: Pod,
     /// Where nothing unproven may come in.
     pub guard: Guard,
+    /// Ports its kubelet probes.
+    pub probed: Vec<u16>,
 }
 
 /// Every pod of the node that should be captured, by UID.
@@ -33,6 +35,7 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
             service_account: workload.identity.service_account().into(),
         },
         guard: Guard::of(&workload.policies),
+        probed: workload.probed.clone(),
     };
     captured
         .map(|workload| (workload.uid.clone(), wish(workload)))
