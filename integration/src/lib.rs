@@ -3,6 +3,7 @@
 //! asserts it. Never: anything that leaves the namespaces it made.
 
 pub mod check;
+pub mod cluster;
 pub mod isolate;
 pub mod load;
 pub mod observe;

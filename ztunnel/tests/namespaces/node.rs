@@ -13,7 +13,7 @@ use decide::{
 };
 use tokio::task::JoinHandle;
 use ztunnel::{
-    capture::{Agent, Host, ProbeOptions, Tally},
+    capture::{Agent, Host, Namespaces, ProbeOptions, Tally},
     zds::{Announcements, listen},
 };
 
@@ -44,7 +44,7 @@ impl Node {
         let host = Host::new(ProbeOptions::default());
         let agent = Agent::new(
             "n1",
-            Path::new(NETNS),
+            Namespaces::Directory(NETNS.into()),
             reader.clone(),
             announcements.clone(),
             host.clone(),

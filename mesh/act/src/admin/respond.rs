@@ -42,6 +42,7 @@ pub(super) async fn respond(admin: &Admin, scope: Scope, request: Request<Incomi
         }
         (Scope::Admin, &Method::GET, "/") => text(StatusCode::OK, INDEX.into()),
         (Scope::Admin, &Method::GET, "/config_dump") => json(&dump::everything(admin)),
+        (Scope::Admin, &Method::GET, "/status") => json(&dump::summary(admin)),
         (Scope::Admin, &Method::GET, "/problems") => json(&dump::problems(admin)),
         (Scope::Admin, &Method::GET, "/certs") => json(&dump::certificates(admin)),
         (Scope::Admin, &Method::GET, "/logging") => {
@@ -62,6 +63,7 @@ pub(super) async fn respond(admin: &Admin, scope: Scope, request: Request<Incomi
 const INDEX: &str = "\
 GET  /healthz/ready   200 when ready, else 503 and what is waited for
 GET  /metrics         Prometheus metrics
+GET  /status          the same with counts where /config_dump has lists
 GET  /config_dump     everything this process knows
 GET  /problems        what users wrote that cannot be honoured
 GET  /certs           certificates held, without keys

@@ -160,8 +160,9 @@ fn kubelets(proc: &Path) -> Result<Vec<Process>, NoCgroup> {
         if !NAMES.contains(&read("comm").trim_end()) || !is_roots(&read("status")) {
             continue;
         }
-        let Some(cgroup) = v2(&read("cgroup")) else { continue };
-        if of_a_pod(&cgroup) {
+        let cgroups = read("cgroup");
+        let Some(cgroup) = v2(&cgroups) else { continue };
+        if of_a_pod(&cgroups) {
             continue;
         }
         match network(name) {
