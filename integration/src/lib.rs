@@ -3,6 +3,7 @@
 //! asserts it; the same promises on a real Kubernetes (`e2e`). Never: anything that leaves the namespaces it made.
 
 pub mod check;
+pub mod cluster;
 pub mod e2e;
 pub mod isolate;
 pub mod load;

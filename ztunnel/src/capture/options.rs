@@ -51,14 +51,13 @@ pub struct AgentOptions {
         default_value = "/var/run/weft/zds.sock"
     )]
     pub zds: PathBuf,
-    /// Directory with the network namespaces of this node's pods, each a file named by the pod's UID
-    #[arg(
-        long,
-        env = "WEFT_NETNS_DIR",
-        value_name = "DIR",
-        default_value = "/var/run/weft/netns"
-    )]
-    pub netns_dir: PathBuf,
+    /// Directory with the network namespaces of this node's pods, each a file named by the pod's UID; without it
+    /// they are found by the pods' processes
+    #[arg(long, env = "WEFT_NETNS_DIR", value_name = "DIR")]
+    pub netns_dir: Option<PathBuf>,
+    /// The host's /proc, in which the processes of every pod are seen (hostPID)
+    #[arg(long, env = "WEFT_PROC", value_name = "DIR", default_value = "/proc")]
+    pub proc: PathBuf,
     /// Logs.
     #[command(flatten)]
     pub log: LogOptions,

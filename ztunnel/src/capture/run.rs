@@ -1,16 +1,19 @@
 //! The process `weft-cni`.
 
-use std::{io::Write, path::Path, sync::Arc};
+use std::{io::Write, sync::Arc};
 
 use act::{
     admin::Admin,
-    config::kubernetes::Scope,
+    config::{
+        Source,
+        kubernetes::{self, Scope},
+    },
     process::{Failure, Readiness, shutdown},
     telemetry::Metrics,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, AgentOptions, Command, Options, check};
+use super::{Agent, AgentOptions, Cluster, Command, Namespaces, Options, Sandboxes, check};
 use crate::zds::{self, Announcements};
 
 /// Does what the command line says. An agent runs until SIGTERM or SIGINT; its rules stay.
@@ -36,7 +39,8 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     let measured = Metrics::install();
     let stop = shutdown()?;
     check().await.map_err(|why| Failure(why.to_string()))?;
-    may_enter(&options.netns_dir)?;
+    let namespaces = namespaces(options)?;
+    privileged(&namespaces)?;
     let readiness = Readiness::new();
     let told = readiness.gate("its first complete configuration, and every pod of it to be announced");
     let scope = Scope::Agent {
@@ -45,7 +49,11 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     let reader = options.source.watch(scope)?;
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
-    let agent = Agent::new(&options.node, &options.netns_dir, reader.clone(), announcements);
+    let mut agent = Agent::new(&options.node, namespaces, reader.clone(), announcements);
+    if options.source.config == Source::Kubernetes {
+        let client = kubernetes::client().await.map_err(|why| Failure(why.to_string()))?;
+        agent = agent.telling(Cluster::new(client, &options.node));
+    }
     let tally = agent.tally();
     let admin = Admin {
         process: ("weft-cni", options.node.clone()),
@@ -68,16 +76,27 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says at once what would fail at every pod.
-fn may_enter(netns_dir: &Path) -> Result<(), Failure> {
-    if !netns_dir.is_dir() {
-        return Err(Failure(format!(
-            "the directory of pods' network namespaces {} is not there: make it, or give another --netns-dir",
-            netns_dir.display()
-        )));
+/// Where the pods' namespaces are.
+fn namespaces(options: &AgentOptions) -> Result<Namespaces, Failure> {
+    let Some(directory) = &options.netns_dir else {
+        return Ok(Namespaces::Node(Sandboxes::new(&options.proc)));
+    };
+    if directory.is_dir() {
+        return Ok(Namespaces::Directory(directory.clone()));
     }
+    Err(Failure(format!(
+        "the directory of pods' network namespaces {} is not there: make it, or give another --netns-dir",
+        directory.display()
+    )))
+}
+
+/// Says at once what would fail at every pod.
+fn privileged(namespaces: &Namespaces) -> Result<(), Failure> {
+    // other processes' namespaces are opened as a debugger would
+    let debugs = matches!(namespaces, Namespaces::Node(_)).then_some((19, "CAP_SYS_PTRACE"));
     let missing: Vec<&str> = [(21, "CAP_SYS_ADMIN"), (12, "CAP_NET_ADMIN")]
         .into_iter()
+        .chain(debugs)
         .filter(|(bit, _)| effective_capabilities().is_some_and(|held| held & (1 << bit) == 0))
         .map(|(_, name)| name)
         .collect();

@@ -13,7 +13,7 @@ use decide::{
 };
 use tokio::task::JoinHandle;
 use ztunnel::{
-    capture::{Agent, Tally},
+    capture::{Agent, Namespaces, Tally},
     zds::{Announcements, listen},
 };
 
@@ -41,7 +41,12 @@ impl Node {
         }
         let (publisher, reader) = Reader::new(snapshot.clone());
         let announcements = Announcements::new();
-        let agent = Agent::new("n1", Path::new(NETNS), reader.clone(), announcements.clone());
+        let agent = Agent::new(
+            "n1",
+            Namespaces::Directory(NETNS.into()),
+            reader.clone(),
+            announcements.clone(),
+        );
         Self {
             snapshot,
             reader,
@@ -104,6 +109,7 @@ pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
         labels: Arc::default(),
         owner: pod.uid.into(),
         ports: vec![],
+        probed: Vec::new(),
         capture,
         phase: Phase::Ready,
         waypoint: None,
