@@ -6,7 +6,7 @@ use act::{admin::AdminOptions, config::SourceOptions, telemetry::LogOptions};
 use clap::{Parser, Subcommand};
 
 use super::{
-    Guard, Ports,
+    Guard, Ports, ProbeOptions,
     rules::{self, Rules},
 };
 use crate::cni::{CniOptions, RemoveOptions};
@@ -67,6 +67,9 @@ pub struct AgentOptions {
     /// The CNI plugin.
     #[command(flatten)]
     pub cni: CniOptions,
+    /// Probes.
+    #[command(flatten)]
+    pub probes: ProbeOptions,
     /// Logs.
     #[command(flatten)]
     pub log: LogOptions,

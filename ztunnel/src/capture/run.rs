@@ -13,7 +13,7 @@ use act::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, AgentOptions, Cluster, Command, Namespaces, Options, Sandboxes, check};
+use super::{Agent, AgentOptions, Cluster, Command, Host, Namespaces, Options, Sandboxes, check};
 use crate::{
     cni::{self, CAPTURE, Installer, Known, Server},
     zds::{self, Announcements},
@@ -57,13 +57,24 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     let client = client(options).await?;
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
-    let mut agent = Agent::new(&options.node, namespaces.clone(), reader.clone(), announcements);
+    let host = Host::new(options.probes.clone());
+    let mut agent = Agent::new(
+        &options.node,
+        namespaces.clone(),
+        reader.clone(),
+        announcements,
+        host.clone(),
+    );
     let cluster = client.clone().map(|client| Cluster::new(client, &options.node));
     if let Some(cluster) = cluster.clone() {
         agent = agent.telling(cluster);
     }
     let (tally, dumped) = (agent.tally(), agent.tally());
-    let mut parts: Vec<(&'static str, Part)> = vec![("pods", Arc::new(move || dumped.dump()))];
+    let probes = host.clone();
+    let mut parts: Vec<(&'static str, Part)> = vec![
+        ("pods", Arc::new(move || dumped.dump())),
+        ("probes", Arc::new(move || probes.dump())),
+    ];
     let plugin = match &namespaces {
         Namespaces::Directory(_) => None,
         Namespaces::Node(sandboxes) => {
@@ -101,6 +112,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         () = listening => {}
         never = agent.run(told) => match never {},
         Some(()) = async { Some(plugin?.await) } => {}
+        never = host.run() => match never {},
     }
     ended.cancel();
     Ok(())

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{conflist::TYPE, files, install::take_out, options::CniOptions};
 use crate::{
-    capture::{Cluster, Namespaces, PodNamespace, Sandboxes, Standing, TellError},
+    capture::{Cluster, Host, Namespaces, PodNamespace, Sandboxes, Standing, TellError},
     zds::{Packets, Pod},
 };
 
@@ -128,6 +128,10 @@ async fn take_off(options: &RemoveOptions) -> Result<(), Failure> {
         None => Namespaces::Node(Sandboxes::new(&options.proc)),
     };
     let left = release(&namespaces, options.grace).await?;
+    if options.netns_dir.is_none() {
+        let host = Host::remove().await;
+        host.map_err(|why| Failure(format!("the host's rules for probes cannot be removed: {why}")))?;
+    }
     if left > 0 {
         return Err(Failure(format!("{left} pods could not be released: see the log above")));
     }

@@ -11,4 +11,5 @@ mod cni;
 mod life;
 mod node;
 mod passing;
+mod probes;
 mod world;

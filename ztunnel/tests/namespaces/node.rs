@@ -13,7 +13,7 @@ use decide::{
 };
 use tokio::task::JoinHandle;
 use ztunnel::{
-    capture::{Agent, Namespaces, Tally},
+    capture::{Agent, Host, Namespaces, ProbeOptions, Tally},
     zds::{Announcements, listen},
 };
 
@@ -46,12 +46,15 @@ impl Node {
         }
         let (publisher, reader) = Reader::new(snapshot.clone());
         let announcements = Announcements::new();
+        let host = Host::new(ProbeOptions::default());
         let agent = Agent::new(
             "n1",
-            Namespaces::Directory(NETNS.into()),
+            namespaces,
             reader.clone(),
             announcements.clone(),
+            host.clone(),
         );
+        let agent = agent.after(enabled.iter().map(|name| (*name).into()).collect());
         Self {
             snapshot,
             reader,
@@ -60,6 +63,7 @@ impl Node {
             tally: agent.tally(),
             tasks: vec![
                 tokio::spawn(listen(path, announcements).unwrap()),
+                tokio::spawn(async move { match host.run().await {} }),
                 tokio::spawn(async move { match agent.run(Readiness::new().gate("pods")).await {} }),
             ],
         }
@@ -114,6 +118,7 @@ pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
         labels: Arc::default(),
         owner: pod.uid.into(),
         ports: vec![],
+        probed: Vec::new(),
         capture,
         phase: Phase::Ready,
         waypoint: None,

@@ -119,6 +119,7 @@ impl Translation {
             labels: pod.metadata.labels.clone(),
             owner: owner(&pod.metadata),
             ports: named_ports(pod),
+            probed: pod.probed_ports(),
             capture,
             phase: phase(pod),
             waypoint: binding.key,
