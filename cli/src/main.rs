@@ -65,6 +65,8 @@ enum Command {
     Install(install::InstallOptions),
     /// Bring an installation to this version, or to other values
     Upgrade(install::UpgradeOptions),
+    /// Take the mesh out of a cluster, and say what stays
+    Uninstall(install::UninstallOptions),
     #[command(flatten)]
     Ask(Ask),
     /// A completion script for a shell, such as: source <(weft completions bash)
@@ -123,6 +125,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Install(options) => install::install(&arguments.cluster, &options, arguments.output),
         Command::Upgrade(options) => install::upgrade(&arguments.cluster, &options, arguments.output),
+        Command::Uninstall(options) => install::uninstall(&arguments.cluster, &options, arguments.output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut script);

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Cluster, NamespaceError, Namespaces, PodNamespace, Standing, Tally, Wish,
+    Cluster, Host, NamespaceError, Namespaces, PodNamespace, Standing, Tally, Wish,
     pod::{Means, PodTask},
     wish::{may_release, pod, wishes},
 };
@@ -40,12 +40,13 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that has done nothing yet.
-    pub fn new(node: &str, namespaces: Namespaces, reader: Reader, announcements: Announcements) -> Self {
+    pub fn new(node: &str, namespaces: Namespaces, reader: Reader, announcements: Announcements, host: Host) -> Self {
         let means = Means {
             namespaces,
             reader,
             announcements,
             tally: Tally::new(),
+            host,
             cluster: None,
         };
         Self {
@@ -91,6 +92,7 @@ impl Agent {
         drop(pending);
         self.first(announced).await;
         self.means.announcements.complete();
+        self.means.host.settle();
         told.set(true);
         loop {
             tokio::select! {

@@ -6,7 +6,7 @@ use act::{admin::AdminOptions, config::SourceOptions, telemetry::LogOptions};
 use clap::{Parser, Subcommand};
 
 use super::{
-    Guard, Ports,
+    Guard, Ports, ProbeOptions,
     rules::{self, Rules},
 };
 
@@ -58,6 +58,9 @@ pub struct AgentOptions {
     /// The host's /proc, in which the processes of every pod are seen (hostPID)
     #[arg(long, env = "WEFT_PROC", value_name = "DIR", default_value = "/proc")]
     pub proc: PathBuf,
+    /// Probes.
+    #[command(flatten)]
+    pub probes: ProbeOptions,
     /// Logs.
     #[command(flatten)]
     pub log: LogOptions,

@@ -13,7 +13,7 @@ use act::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, AgentOptions, Cluster, Command, Namespaces, Options, Sandboxes, check};
+use super::{Agent, AgentOptions, Cluster, Command, Host, Namespaces, Options, Sandboxes, check};
 use crate::zds::{self, Announcements};
 
 /// Does what the command line says. An agent runs until SIGTERM or SIGINT; its rules stay.
@@ -49,12 +49,13 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     let reader = options.source.watch(scope)?;
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
-    let mut agent = Agent::new(&options.node, namespaces, reader.clone(), announcements);
+    let host = Host::new(options.probes.clone());
+    let mut agent = Agent::new(&options.node, namespaces, reader.clone(), announcements, host.clone());
     if options.source.config == Source::Kubernetes {
         let client = kubernetes::client().await.map_err(|why| Failure(why.to_string()))?;
         agent = agent.telling(Cluster::new(client, &options.node));
     }
-    let tally = agent.tally();
+    let (tally, probes) = (agent.tally(), host.clone());
     let admin = Admin {
         process: ("weft-cni", options.node.clone()),
         reader: Some(reader),
@@ -62,7 +63,10 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         metrics: measured,
         logs: Some(logs),
         readiness,
-        parts: vec![("pods", Arc::new(move || tally.dump()))],
+        parts: vec![
+            ("pods", Arc::new(move || tally.dump())),
+            ("probes", Arc::new(move || probes.dump())),
+        ],
     };
     let ended = CancellationToken::new();
     admin.serve(&options.admin, &ended).await?;
@@ -71,6 +75,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         () = stop.cancelled() => tracing::info!("ending; captured pods stay captured"),
         () = listening => {}
         never = agent.run(told) => match never {},
+        never = host.run() => match never {},
     }
     ended.cancel();
     Ok(())

@@ -17,6 +17,8 @@ pub struct Wish {
     pub pod: Pod,
     /// Where nothing unproven may come in.
     pub guard: Guard,
+    /// Ports its kubelet probes.
+    pub probed: Vec<u16>,
     /// The addresses its status tells; none for a pod that is being made.
     pub addresses: Vec<IpAddr>,
     /// Whether it is told to be captured: by its annotation, where nodes tell it. `None` where labels alone say it.
@@ -26,7 +28,7 @@ pub struct Wish {
 impl Wish {
     /// Whether two wishes ask for the same rules. Addresses and what is told are only looked at.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
-        self.pod == other.pod && self.guard == other.guard
+        self.pod == other.pod && self.guard == other.guard && self.probed == other.probed
     }
 }
 
@@ -40,6 +42,7 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
     let wish = |workload: &Arc<Workload>| Wish {
         pod: pod(workload),
         guard: Guard::of(&workload.policies),
+        probed: workload.probed.clone(),
         addresses: workload.addresses.clone(),
         told: is_told.then_some(workload.capture == Capture::Captured),
     };

@@ -10,4 +10,5 @@ mod capture;
 mod life;
 mod node;
 mod passing;
+mod probes;
 mod world;

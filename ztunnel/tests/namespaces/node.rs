@@ -13,7 +13,7 @@ use decide::{
 };
 use tokio::task::JoinHandle;
 use ztunnel::{
-    capture::{Agent, Namespaces, Tally},
+    capture::{Agent, Host, Namespaces, ProbeOptions, Tally},
     zds::{Announcements, listen},
 };
 
@@ -41,11 +41,13 @@ impl Node {
         }
         let (publisher, reader) = Reader::new(snapshot.clone());
         let announcements = Announcements::new();
+        let host = Host::new(ProbeOptions::default());
         let agent = Agent::new(
             "n1",
             Namespaces::Directory(NETNS.into()),
             reader.clone(),
             announcements.clone(),
+            host.clone(),
         );
         Self {
             snapshot,
@@ -55,6 +57,7 @@ impl Node {
             tally: agent.tally(),
             tasks: vec![
                 tokio::spawn(listen(path, announcements).unwrap()),
+                tokio::spawn(async move { match host.run().await {} }),
                 tokio::spawn(async move { match agent.run(Readiness::new().gate("pods")).await {} }),
             ],
         }
