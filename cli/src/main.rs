@@ -4,8 +4,11 @@
 mod check;
 mod cluster;
 mod demo;
+mod enrolment;
+mod events;
 mod install;
 mod lists;
+mod namespace;
 mod objects;
 mod output;
 mod pods;
@@ -14,7 +17,7 @@ mod source;
 mod status;
 mod why;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -44,6 +47,7 @@ Examples:
   weft demo                                              a two-node mesh on this machine, live
   weft check integration/demo                            every problem, with file, line and what to do
   weft --config integration/demo why shop/guest web.shop:80 GET /admin
+  weft namespace enable shop                             mutual TLS for every pod of a namespace
   weft --run target/demo/run certs                       what each running proxy really holds
 
 Exit codes: 0 fine (why: allowed), 1 error, 2 refused (why) or problems found (check).";
@@ -61,6 +65,8 @@ enum Command {
     Install(install::InstallOptions),
     /// Bring an installation to this version, or to other values
     Upgrade(install::UpgradeOptions),
+    /// Take the mesh out of a cluster, and say what stays
+    Uninstall(install::UninstallOptions),
     #[command(flatten)]
     Ask(Ask),
     /// A completion script for a shell, such as: source <(weft completions bash)
@@ -83,15 +89,15 @@ enum Ask {
     Policies(lists::Namespaced),
     /// The certificates each proxy really holds, and how long they still live
     Certs,
+    /// Which namespaces are in the mesh; take one in or out
+    #[command(subcommand)]
+    Namespace(namespace::Action),
     /// How much a proxy logs, and change it while it runs
     LogLevel(status::LogLevel),
     /// Every decision on the way of a connection or request, and the object that decided
     Why(why::Arguments),
-    /// Every problem in a directory of YAML: file, line and what to do
-    Check {
-        /// The directory
-        directory: PathBuf,
-    },
+    /// What stands in the mesh's way: in a cluster before and after the install, or in a directory of YAML
+    Check(check::Arguments),
     /// The version of this command, and of every proxy that runs
     Version,
 }
@@ -119,6 +125,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Install(options) => install::install(&arguments.cluster, &options, arguments.output),
         Command::Upgrade(options) => install::upgrade(&arguments.cluster, &options, arguments.output),
+        Command::Uninstall(options) => install::uninstall(&arguments.cluster, &options, arguments.output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut script);
@@ -136,10 +143,11 @@ async fn ask(what: Ask, from: &SourceOptions, cluster: &ClusterOptions, format: 
         Ask::Workloads(which) => lists::workloads(&source().await?, &which, format).await,
         Ask::Services(which) => lists::services(&source().await?, &which, format).await,
         Ask::Policies(which) => lists::policies(&source().await?, &which, format).await,
+        Ask::Namespace(action) => namespace::run(&cluster.client().await?, &action, format).await,
         Ask::Certs => status::certs(&source().await?, format).await,
         Ask::LogLevel(which) => status::log_level(&source().await?, &which).await,
         Ask::Why(question) => why::run(&source().await?, &question, format).await,
-        Ask::Check { directory } => check::run(&directory, format),
+        Ask::Check(arguments) => check::run(&arguments, source(), format).await,
         Ask::Version => status::version(source().await, format).await,
     }
 }
@@ -174,8 +182,10 @@ mod tests {
             ("why a/b c.d:80 GET", false),
             ("why a/b", false),
             ("why a/b c.d:80 GET /x -H a", false),
-            ("check", false),
+            ("check", true),
             ("check d", true),
+            ("check --pre --context c", true),
+            ("check d --pre", false),
             ("--admin 127.0.0.1:15000 certs", true),
             ("--admin nowhere certs", false),
             ("--config d --admin 127.0.0.1:15000 status", false),
@@ -183,6 +193,12 @@ mod tests {
             ("demo --check --anything", true),
             ("completions bash", true),
             ("version", true),
+            ("namespace enable shop other --no-wait", true),
+            ("namespace disable shop --timeout 5s", true),
+            ("namespace enable", false),
+            ("namespace list -o yaml --kubeconfig k --context c", true),
+            ("log-level ztunnel-a debug", true),
+            ("why a/b c.d:80 --proxy ztunnel-a", true),
             ("", false),
             ("unheard-of", false),
         ] {

@@ -103,15 +103,6 @@ pub(crate) async fn ask_all(proxies: Vec<Proxy>, path: &str) -> Vec<Said<Value>>
     stream::iter(proxies).map(ask).buffered(AT_ONCE).collect().await
 }
 
-/// As [`ask_all`], for text that is no JSON.
-pub(crate) async fn read_all(proxies: Vec<Proxy>, path: &str) -> Vec<Said<String>> {
-    let ask = |proxy: Proxy| async move {
-        let told = proxy.read(path).await;
-        Said { proxy, told }
-    };
-    stream::iter(proxies).map(ask).buffered(AT_ONCE).collect().await
-}
-
 impl Proxy {
     fn new(name: &str, at: At) -> Self {
         Self {

@@ -96,3 +96,6 @@ fn objects(name: &str, text: &str) -> Result<Vec<Object>, String> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ mod record;
 mod schema;
 mod template;
 mod trouble;
+mod uninstall;
 mod values;
 
 use std::{process::ExitCode, time::Duration};
@@ -23,6 +24,7 @@ use self::{
     apply::Consent, chart::Release, cluster_api::ClusterApi, object::Object, progress::Progress, record::Record,
     values::ValueOptions,
 };
+pub(crate) use self::uninstall::{UninstallOptions, uninstall};
 use crate::{
     cluster::{self, ClusterOptions},
     output::{self, Format},
@@ -145,6 +147,7 @@ async fn carry_out(
     let deadline = Instant::now() + place.timeout;
     let mut plan = planned(values, place)?;
     plan.push(Record::of(values)?.object(&place.mesh_namespace)?);
+    plan.sort_by_key(Object::order);
     let found = preflight::check(api, &plan).await?;
     progress.step(&found.summary)?;
     for remark in found.remarks {

@@ -9,7 +9,8 @@ use crate::output::{self, Format};
 
 /// Steps of one command.
 pub(crate) struct Progress {
-    format: Format,
+    /// None: nobody is told.
+    format: Option<Format>,
     start: Instant,
     last: Instant,
     steps: Vec<Value>,
@@ -17,6 +18,15 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(format: Format) -> Self {
+        Self::told(Some(format))
+    }
+
+    /// Steps within a step, which nobody is told.
+    pub(crate) fn silent() -> Self {
+        Self::told(None)
+    }
+
+    fn told(format: Option<Format>) -> Self {
         let now = Instant::now();
         Self {
             format,
@@ -51,17 +61,16 @@ impl Progress {
     /// All is done.
     pub(crate) fn finish(self, summary: &str) -> Result<ExitCode, String> {
         let seconds = self.start.elapsed().as_secs_f64();
-        if self.format == Format::Table {
-            self.tell(&format!("{seconds:>6.1} s  in all. {summary}\n"))?;
-        } else {
+        self.tell(&format!("{seconds:>6.1} s  in all. {summary}\n"))?;
+        if let Some(format) = self.format.filter(|format| *format != Format::Table) {
             let all = json!({ "summary": summary, "seconds": rounded(seconds), "steps": self.steps });
-            output::value(&all, self.format)?;
+            output::value(&all, format)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
     fn tell(&self, line: &str) -> Result<(), String> {
-        if self.format == Format::Table {
+        if self.format == Some(Format::Table) {
             output::text(line)
         } else {
             Ok(())

@@ -15,17 +15,13 @@ pub(crate) fn faults(schema: &Value, value: &Value, path: &str) -> Vec<String> {
 }
 
 fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+    // Of a value of another type nothing else need be said.
+    if let Some(kind) = schema["type"].as_str().filter(|kind| !is_of(value, kind)) {
+        found.push(format!("{path} is {value}, which is no {kind}"));
+        return;
+    }
     for (keyword, law) in schema.as_object().into_iter().flatten() {
         match keyword.as_str() {
-            "type" => {
-                if !is_of(value, law.as_str().unwrap_or_default()) {
-                    found.push(format!(
-                        "{path} is {value}, which is no {}",
-                        law.as_str().unwrap_or("?")
-                    ));
-                    return;
-                }
-            }
             "enum" => {
                 if !law.as_array().is_some_and(|all| all.contains(value)) {
                     found.push(format!("{path} is {value}: it must be one of {law}"));
@@ -47,7 +43,7 @@ fn check(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
                     check(law, item, &format!("{path}[{at}]"), found);
                 }
             }
-            "properties" | "additionalProperties" => {}
+            "type" | "properties" | "additionalProperties" => {}
             word if REMARKS.contains(&word) => {}
             word => found.push(format!("{path}: the schema's keyword {word} is not known to weft")),
         }

@@ -8,7 +8,10 @@ use std::{
 
 use act::process::{Failure, main as run_process};
 use clap::{Args, Parser, Subcommand};
-use integration::cluster::{self, Layout, Machine, Order, Place, UpOptions};
+use integration::{
+    cluster::{self, Layout, Machine, Order, Place, UpOptions},
+    images::{self, ImagesOptions},
+};
 
 /// A real Kubernetes for tests, in namespaces of this machine: no container engine, no registry, no way out.
 ///
@@ -70,6 +73,13 @@ enum Verb {
         #[arg(required = true, value_name = "FILE")]
         archives: Vec<PathBuf>,
     },
+    /// Build the images of the mesh and of its tests, without a registry
+    Images(ImagesOptions),
+    /// Build a Go program of integration/cluster unless that is done, and print where it is
+    Build {
+        /// The module, such as integration/cluster/helm
+        module: PathBuf,
+    },
     /// The first process of a machine
     #[command(hide = true)]
     Machine { spec: PathBuf, socket: PathBuf },
@@ -122,6 +132,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 Place::ControlPlane => layout.nodes(),
             };
             cluster::load(&layout, &nodes, &archives)
+        }
+        Verb::Images(options) => images::build(&options, &|line| eprintln!("{line}")),
+        Verb::Build { module } => {
+            let program = cluster::build(&module, &|line| eprintln!("{line}"))?;
+            write(&format!("{}\n", program.display()))
         }
         Verb::Machine { spec, socket } => cluster::run_machine(&spec, &socket),
     }

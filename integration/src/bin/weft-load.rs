@@ -4,7 +4,13 @@ use std::{net::Ipv6Addr, process::ExitCode};
 
 use act::process::{Failure, main as run_process, shutdown};
 use clap::Parser;
-use integration::load::{LoadOptions, ServeOptions, generate, serve};
+use integration::{
+    load::{LoadOptions, ServeOptions, generate, serve},
+    third::{
+        sign::{self, SignOptions},
+        tunnel::{self, TunnelOptions},
+    },
+};
 use tokio::net::TcpListener;
 
 /// Load that tells what became of each request, and a server that says who it is.
@@ -15,6 +21,10 @@ enum Cli {
     Client(LoadOptions),
     /// Answers HTTP/1.1, HTTP/2 and gRPC health checks; SIGTERM ends it in good order
     Serve(ServeOptions),
+    /// Has an identity's certificate signed by the CA, as any holder of a token can
+    Sign(SignOptions),
+    /// An HBONE client that believes every server, to see what a server believes
+    Tunnel(TunnelOptions),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +41,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let stop = shutdown()?;
     match cli {
         Cli::Client(options) => generate(options, &stop, std::io::stdout()).await,
+        Cli::Sign(options) => sign::run(&options).await,
+        Cli::Tunnel(options) => tunnel::run(&options).await,
         Cli::Serve(options) => {
             tokio::time::sleep(options.delay).await;
             let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, options.port))

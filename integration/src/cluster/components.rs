@@ -31,14 +31,12 @@ pub(super) fn control_plane(layout: &Layout, nodes: &[Node]) -> Spec {
         controller_manager(layout),
         scheduler(layout),
     ];
-    for component in &mut components {
-        component.at_boot = false;
-    }
     components.extend(nodes.iter().map(|node| Component {
         name: node.name(),
         words: words(&["sh", "-eu", &path(&layout.join(format!("{}.sh", node.name())))]),
         log: layout.log(super::layout::CONTROL_PLANE, &node.name()),
         cgroup: None,
+        needs: None,
         at_boot: false,
         // What holds a node's first process hears no polite request.
         polite: false,
@@ -69,6 +67,7 @@ pub(super) fn node(layout: &Layout, node: Node) -> Vec<Component> {
         words,
         log: Path::new("/var/log").join(format!("{name}.log")),
         cgroup: None,
+        needs: None,
         at_boot: true,
         polite: true,
     };
@@ -76,6 +75,7 @@ pub(super) fn node(layout: &Layout, node: Node) -> Vec<Component> {
         component("containerd", words(&["containerd"])),
         Component {
             cgroup: Some(format!("{}/kubelet", layout.cgroup(node))),
+            needs: Some("/run/containerd/containerd.sock".into()),
             ..component("kubelet", kubelet)
         },
         component("kube-proxy", proxy),
@@ -175,6 +175,7 @@ fn component(layout: &Layout, name: &str, arguments: Vec<String>) -> Component {
         words,
         log: layout.log(super::layout::CONTROL_PLANE, name),
         cgroup: None,
+        needs: None,
         at_boot: false,
         polite: true,
     }

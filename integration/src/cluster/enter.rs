@@ -63,7 +63,7 @@ pub fn machine(layout: &Layout, place: Place) -> Result<Machine, Failure> {
 ///
 /// # Errors
 /// When the machine is not up.
-pub fn command(layout: &Layout, place: Place) -> Result<Command, Failure> {
+pub(super) fn command(layout: &Layout, place: Place) -> Result<Command, Failure> {
     let pid = machine(layout, place)?.pid().as_raw_nonzero();
     let mut command = Command::new("nsenter");
     match place {
@@ -108,7 +108,7 @@ pub fn enter(layout: &Layout, place: Place, words: &[String]) -> Result<(), Fail
 ///
 /// # Errors
 /// One sentence with what it said.
-pub fn output(layout: &Layout, place: Place, words: &[&str]) -> Result<String, Failure> {
+pub(super) fn output(layout: &Layout, place: Place, words: &[&str]) -> Result<String, Failure> {
     let output = command(layout, place)?
         .args(words)
         .stdin(std::process::Stdio::null())

@@ -142,7 +142,33 @@ fn write_node(layout: &Layout, settings: &Settings<'_>, authority: &Authority, n
     for plugin in fs::read_dir(PLUGINS).into_iter().flatten().flatten() {
         link(&plugin.path(), &root.join("opt/cni/bin").join(plugin.file_name()))?;
     }
+    write_configs(layout, settings, node)?;
+    write_identities(layout, authority, node)?;
+    let components = components::node(layout, node);
+    let spec = Spec {
+        name: name.clone(),
+        node: Some(NodeSpec {
+            root,
+            kubernetes: settings.kubernetes.to_owned(),
+            cgroup: layout.cgroup(node),
+        }),
+        components,
+    };
+    spec.write(&layout.spec(&name))?;
     let [v4, v6] = node.addresses();
+    let text = boot(
+        layout,
+        include_str!("../../cluster/node/boot.sh"),
+        &name,
+        [&v4, &v6],
+        &node_routes(settings.nodes, node),
+    )?;
+    text_file(&layout.join(format!("{name}.sh")), &text)
+}
+
+/// Configurations of a node's components.
+fn write_configs(layout: &Layout, settings: &Settings<'_>, node: Node) -> Result<(), Failure> {
+    let (root, name) = (layout.root(node), node.name());
     let [pods4, pods6] = node.pods();
     let cgroup = layout.cgroup(node);
     let values = [
@@ -175,6 +201,13 @@ fn write_node(layout: &Layout, settings: &Settings<'_>, authority: &Authority, n
     ] {
         text_file(&root.join("etc").join(file), &fill(template, &values)?)?;
     }
+    Ok(())
+}
+
+/// Who a node's components are to the API server.
+fn write_identities(layout: &Layout, authority: &Authority, node: Node) -> Result<(), Failure> {
+    let (root, name) = (layout.root(node), node.name());
+    let [v4, v6] = node.addresses();
     let (user, hosts) = (format!("system:node:{name}"), [name.as_str(), &v4, &v6]);
     let kubelet = authority.issue(Subject {
         user: &user,
@@ -187,27 +220,7 @@ fn write_node(layout: &Layout, settings: &Settings<'_>, authority: &Authority, n
     let config = |user: &Credential| kubeconfig(&layout.name(), API_SERVER, &authority.credential().certificate, user);
     text_file(&root.join("etc/kubernetes/kubelet.kubeconfig"), &config(&kubelet))?;
     let proxy = user_config(layout, authority, "system:kube-proxy", None)?;
-    text_file(&root.join("etc/kubernetes/kube-proxy.kubeconfig"), &proxy)?;
-    let mut components = components::node(layout, node);
-    components.iter_mut().for_each(|it| it.at_boot = true);
-    let spec = Spec {
-        name: name.clone(),
-        node: Some(NodeSpec {
-            root,
-            kubernetes: settings.kubernetes.to_owned(),
-            cgroup,
-        }),
-        components,
-    };
-    spec.write(&layout.spec(&name))?;
-    let text = boot(
-        layout,
-        include_str!("../../cluster/node/boot.sh"),
-        &name,
-        [&v4, &v6],
-        &node_routes(settings.nodes, node),
-    )?;
-    text_file(&layout.join(format!("{name}.sh")), &text)
+    text_file(&root.join("etc/kubernetes/kube-proxy.kubeconfig"), &proxy)
 }
 
 /// The way from a node to the others' pods, and to the control plane for everything else.
@@ -273,6 +286,11 @@ fn write_etc(root: &Path, name: &str) -> Result<(), Failure> {
             )));
         }
     }
+    // Any 32 digits; each node has its own.
+    text_file(
+        &etc.join("machine-id"),
+        &format!("{name:0>32}\n").replace(|it: char| !it.is_ascii_hexdigit() && it != '\n', "0"),
+    )?;
     text_file(&etc.join("hostname"), &format!("{name}\n"))?;
     text_file(&etc.join("hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
     text_file(&etc.join("resolv.conf"), "")

@@ -1,6 +1,6 @@
 //! Loads image archives into the nodes' containerd, as a registry would have served them.
 
-use std::{fs::File, path::PathBuf, process::Stdio};
+use std::{fs::File, path::PathBuf, process::Stdio, thread};
 
 use act::process::Failure;
 
@@ -9,17 +9,19 @@ use super::{
     layout::{Layout, Node},
 };
 
-/// Loads archives into nodes.
+/// Loads archives into nodes, all nodes at once.
 ///
 /// # Errors
 /// Names the archive and the node, and what containerd said.
 pub fn load(layout: &Layout, nodes: &[Node], archives: &[PathBuf]) -> Result<(), Failure> {
-    for node in nodes {
-        for archive in archives {
-            load_one(layout, *node, archive)?;
-        }
-    }
-    Ok(())
+    thread::scope(|scope| {
+        let all = |node: Node| archives.iter().try_for_each(|archive| load_one(layout, node, archive));
+        let loads: Vec<_> = nodes.iter().map(|node| scope.spawn(move || all(*node))).collect();
+        loads.into_iter().try_for_each(|load| {
+            load.join()
+                .unwrap_or_else(|_| Err(Failure("images could not be loaded: a thread ended".into())))
+        })
+    })
 }
 
 fn load_one(layout: &Layout, node: Node, archive: &PathBuf) -> Result<(), Failure> {

@@ -8,21 +8,21 @@ use act::process::Failure;
 /// Longest path of a Unix socket (`sun_path`), less the longest file name we put there.
 const LONGEST: usize = 107 - 20;
 /// More nodes than this have no address.
-pub const MOST_NODES: u8 = 9;
+pub(super) const MOST_NODES: u8 = 9;
 /// The control plane's name as a machine.
-pub const CONTROL_PLANE: &str = "control-plane";
+pub(super) const CONTROL_PLANE: &str = "control-plane";
 /// The control plane's addresses; the API server listens on port 6443 of them.
-pub const CONTROL_PLANE_ADDRESSES: [&str; 2] = ["10.77.0.1", "fd77::1"];
+pub(super) const CONTROL_PLANE_ADDRESSES: [&str; 2] = ["10.77.0.1", "fd77::1"];
 /// Where the API server is reached.
-pub const API_SERVER: &str = "https://10.77.0.1:6443";
+pub(super) const API_SERVER: &str = "https://10.77.0.1:6443";
 /// Addresses of pods, both families.
-pub const POD_RANGES: &str = "10.244.0.0/16,fd00:10:244::/56";
+pub(super) const POD_RANGES: &str = "10.244.0.0/16,fd00:10:244::/56";
 /// Addresses of Services, both families.
-pub const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:10:96::/112";
+pub(super) const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:10:96::/112";
 /// The API server's own Service.
-pub const API_SERVICE: &str = "10.96.0.1";
+pub(super) const API_SERVICE: &str = "10.96.0.1";
 /// The cluster's DNS, both families.
-pub const DNS: [&str; 2] = ["10.96.0.10", "fd00:10:96::a"];
+pub(super) const DNS: [&str; 2] = ["10.96.0.10", "fd00:10:96::a"];
 
 /// A cluster's directory and the names in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

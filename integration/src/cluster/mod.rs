@@ -3,12 +3,13 @@
 //! Out: a running cluster, reached through its own network namespace only. `integration/cluster/README.md` draws it.
 
 mod components;
+mod dns;
 mod down;
 mod enter;
 mod files;
+mod go;
 mod images;
 mod kubeconfig;
-mod kubernetes;
 mod layout;
 mod machine;
 mod pki;
@@ -20,8 +21,9 @@ mod up;
 
 pub use down::down;
 pub use enter::{Place, enter, machine};
+pub use go::build;
 pub use images::load;
 pub use layout::{Layout, Node};
-pub use machine::{Machine, Order, run as run_machine};
+pub use machine::{Machine, Order, State, Status, run as run_machine};
 pub use status::{environment, status};
 pub use up::{UpOptions, up};

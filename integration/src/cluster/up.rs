@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -13,10 +13,11 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::{
+    dns,
     down::down,
     enter::{Place, machine, output},
     files::{self, Settings},
-    images, kubernetes,
+    go, images,
     layout::{CONTROL_PLANE, Layout, MOST_NODES, Node},
     machine::{Machine, Order, State},
     programs, ready,
@@ -37,7 +38,7 @@ pub struct UpOptions {
     #[arg(long, default_value = "nftables", value_parser = ["nftables", "iptables"])]
     pub proxy_mode: String,
     /// Image archives to load into every node; of a directory, each *.tar in it
-    #[arg(long, value_name = "PATH", default_value = "target/images")]
+    #[arg(long, value_name = "PATH")]
     pub images: Vec<PathBuf>,
     /// The test cluster's sources, from which Kubernetes is built once
     #[arg(long, value_name = "DIR", default_value = "integration/cluster")]
@@ -60,13 +61,14 @@ pub fn up(layout: &Layout, options: &UpOptions, say: &dyn Fn(&str)) -> Result<()
             layout.directory().display()
         )));
     }
-    let archives = archives(&options.images)?;
+    let mut archives = archives(&options.images)?;
     let kubernetes = match &options.kubernetes {
         Some(file) => file.clone(),
-        None => kubernetes::build(&options.sources.join("kubernetes"), say)?,
+        None => go::build(&options.sources.join("kubernetes"), say)?,
     };
     let kubernetes = fs::canonicalize(&kubernetes)
         .map_err(|error| Failure(format!("{} cannot be found: {error}", kubernetes.display())))?;
+    let coredns = go::build(&options.sources.join("coredns"), say)?;
     down(layout)?;
     let clock = Clock {
         start: Instant::now(),
@@ -81,7 +83,8 @@ pub fn up(layout: &Layout, options: &UpOptions, say: &dyn Fn(&str)) -> Result<()
             proxy_mode: &options.proxy_mode,
         },
     )?;
-    clock.say("certificates and configurations are written");
+    archives.extend(own_images(layout, &options.sources, &coredns)?);
+    clock.say("certificates, configurations and the cluster's own images are written");
     let up = power_on(layout).and_then(|()| steps(layout, &nodes, &archives, &clock));
     if up.is_err() {
         super::down::kill(layout)?;
@@ -109,7 +112,7 @@ fn steps(layout: &Layout, nodes: &[Node], archives: &[PathBuf], clock: &Clock<'_
     clock.say("the API server serves");
     start(layout, &["kube-controller-manager", "kube-scheduler"])?;
     let file = layout.join("nodes.json");
-    fs::write(&file, node_objects(nodes)).map_err(|error| Failure(format!("{}: {error}", file.display())))?;
+    write(&file, &node_objects(nodes))?;
     kubectl(layout, &["create", "-f", &file.display().to_string()])?;
     start(layout, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
     for node in nodes {
@@ -118,21 +121,39 @@ fn steps(layout: &Layout, nodes: &[Node], archives: &[PathBuf], clock: &Clock<'_
         wait(layout, &name, || output(layout, place, &["ctr", "version"]).is_ok())?;
     }
     clock.say("containerd runs on every node");
-    if !archives.is_empty() {
-        images::load(layout, nodes, archives)?;
-        clock.say(&format!("{} images are loaded into every node", archives.len()));
-    }
+    images::load(layout, nodes, archives)?;
+    clock.say(&format!("{} images are loaded into every node", archives.len()));
     wait(layout, "kubelet", || {
         let list = kubectl(layout, &["get", "nodes", "-o", "json"]).unwrap_or_default();
-        let ready = ready::nodes(&list);
+        let ready = ready::names(&list);
         names.iter().all(|name| ready.contains(name))
     })?;
     clock.say("every node is ready");
     wait(layout, "kube-controller-manager", || {
         kubectl(layout, &["get", "serviceaccount", "default"]).is_ok()
     })?;
-    clock.say("pods can be created");
+    let file = layout.join("dns.yaml");
+    write(&file, &dns::objects()?)?;
+    kubectl(layout, &["create", "-f", &file.display().to_string()])?;
+    wait(layout, "kubelet", || {
+        let list = ["get", "pods", "-n=kube-system", "-l=k8s-app=kube-dns", "-o=json"];
+        !ready::names(&kubectl(layout, &list).unwrap_or_default()).is_empty()
+    })?;
+    clock.say("a pod runs: the cluster's DNS");
     Ok(())
+}
+
+/// The images that the cluster itself needs.
+fn own_images(layout: &Layout, sources: &Path, coredns: &Path) -> Result<[PathBuf; 2], Failure> {
+    let archives = ["pause", "coredns"].map(|name| layout.join(format!("{name}.tar")));
+    let [pause, dns] = &archives;
+    crate::images::pause(&sources.join("pause.c"), pause)?;
+    crate::images::coredns(coredns, dns)?;
+    Ok(archives)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|error| Failure(format!("{} cannot be written: {error}", path.display())))
 }
 
 /// Starts the cluster's first process, in namespaces of its own, and leaves it behind.

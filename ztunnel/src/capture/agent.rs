@@ -16,9 +16,9 @@ use tokio::{
 };
 
 use super::{
-    Cluster, NamespaceError, Namespaces, PodNamespace, Standing, Tally, Wish,
+    Cluster, Host, NamespaceError, Namespaces, PodNamespace, Standing, Tally, Wish,
     pod::{Means, PodTask},
-    wish::{may_release, pod, wishes},
+    wish::{announced, may_release, wishes},
 };
 use crate::zds::Announcements;
 
@@ -40,12 +40,13 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that has done nothing yet.
-    pub fn new(node: &str, namespaces: Namespaces, reader: Reader, announcements: Announcements) -> Self {
+    pub fn new(node: &str, namespaces: Namespaces, reader: Reader, announcements: Announcements, host: Host) -> Self {
         let means = Means {
             namespaces,
             reader,
             announcements,
             tally: Tally::new(),
+            host,
             cluster: None,
         };
         Self {
@@ -91,6 +92,7 @@ impl Agent {
         drop(pending);
         self.first(announced).await;
         self.means.announcements.complete();
+        self.means.host.settle();
         told.set(true);
         loop {
             tokio::select! {
@@ -145,7 +147,7 @@ impl Agent {
                 found => {
                     let mut task = self.task(uid.clone());
                     task.namespace = found;
-                    task.pod = snapshot.workload(&uid).map(|known| pod(known));
+                    task.pod = snapshot.workload(&uid).map(|known| announced(known));
                     self.begin(task, None);
                 }
             }

@@ -7,31 +7,37 @@
 //! release  annotation away . redirect rules away . withdraw . the last connection ends . table and routes away
 //! ```
 
+mod addresses;
 mod agent;
 mod cgroup;
 mod cluster;
+mod host;
 mod namespace;
 mod namespaces;
 mod options;
 mod pod;
 mod ports;
+mod probes;
 mod programs;
 pub mod rules;
 mod run;
 mod sandboxes;
+mod script;
 mod sockets;
 mod tally;
 mod wish;
 
 pub use agent::Agent;
 pub use cluster::{Cluster, TellError};
+pub use host::{Host, MasqueradeMark, ProbeOptions};
 pub use namespace::{NamespaceError, PodNamespace, Standing};
 pub use namespaces::Namespaces;
 pub use options::{AgentOptions, Command, Options, RulesOptions};
 pub use ports::{Guard, Ports};
+pub use probes::{Probes, SourcePorts};
 pub use programs::{ProgramError, check};
 pub use run::run;
 pub use sandboxes::Sandboxes;
 pub use sockets::Sockets;
 pub use tally::{Progress, State, Tally};
-pub use wish::{Wish, is_wanted, may_release, wishes};
+pub use wish::{Wish, announced, is_wanted, may_release, wishes};

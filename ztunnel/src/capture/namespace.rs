@@ -1,7 +1,7 @@
 //! One pod's network namespace, as the agent changes it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufReader},
     net::{IpAddr, UdpSocket},
@@ -15,7 +15,8 @@ use act::net::Netns;
 use rustix::fs::{OFlags, fstat, fstatfs, stat};
 
 use super::{
-    Guard, Sandboxes,
+    Guard, Probes, Sandboxes,
+    addresses::addresses,
     programs::{ProgramError, ip, nft, nft_tells},
     rules::{self, Rules, SOURCE_KEPT, TABLE},
     sockets::Sockets,
@@ -197,9 +198,9 @@ impl PodNamespace {
     ///
     /// # Errors
     /// [`ProgramError`]; what was in force before is in force still.
-    pub async fn capture(&self, guard: &Guard) -> Result<(), ProgramError> {
+    pub async fn capture(&self, guard: &Guard, probes: &Probes) -> Result<(), ProgramError> {
         let rules = self
-            .rules(guard.clone())
+            .rules(guard.clone(), probes.clone())
             .map_err(|why| ProgramError::NotRun { program: "nft", why })?;
         self.routes("add", "replace").await?;
         nft(&self.netns, &rules::captured(&rules)).await.map(drop)
@@ -222,6 +223,14 @@ impl PodNamespace {
             nft(&self.netns, &rules::removed()).await?;
         }
         self.routes("del", "del").await
+    }
+
+    /// Its addresses, but loopback's.
+    ///
+    /// # Errors
+    /// [`ProgramError`].
+    pub async fn addresses(&self) -> Result<BTreeSet<IpAddr>, ProgramError> {
+        addresses(&self.netns).await
     }
 
     /// How far our rules in it go.
@@ -274,7 +283,7 @@ impl PodNamespace {
         Ok(sockets)
     }
 
-    fn rules(&self, guard: Guard) -> io::Result<Rules> {
+    fn rules(&self, guard: Guard, probes: Probes) -> io::Result<Rules> {
         let listening = self.sockets()?.listening;
         let range = self
             .netns
@@ -282,6 +291,7 @@ impl PodNamespace {
         let ephemeral = range.ok().and_then(|range| port_range(&range));
         Ok(Rules {
             guard,
+            probes,
             listening,
             ephemeral: ephemeral.unwrap_or_else(|| Rules::default().ephemeral),
         })

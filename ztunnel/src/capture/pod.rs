@@ -1,7 +1,7 @@
 //! One pod's way through capture and release, as one task: it looks at what is wished, does the next step, and
 //! begins anew whenever the wish changes. Every step may be done twice.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use act::config::Reader;
 use tokio::{
@@ -9,7 +9,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Cluster, Guard, NamespaceError, Namespaces, PodNamespace, Ports, Standing, Tally, TellError, Wish};
+use super::{
+    Cluster, Guard, Host, NamespaceError, Namespaces, PodNamespace, Ports, Probes, Standing, Tally, TellError, Wish,
+};
 use crate::zds::{Announced, Announcements, Pod};
 
 /// Waits between attempts at what failed: the first, and the longest.
@@ -35,8 +37,8 @@ pub(super) struct PodTask {
     pub(super) pending: Option<mpsc::Sender<()>>,
     /// Its namespace, while it has one.
     pub(super) namespace: Option<PodNamespace>,
-    /// The guard of the rules in force; unknown right after a start.
-    pub(super) in_force: Option<Guard>,
+    /// What the rules in force say; unknown right after a start.
+    pub(super) in_force: Option<(Guard, Probes)>,
     /// Who it is, as far as an object has said.
     pub(super) pod: Option<Pod>,
     /// Whether it was to be captured before this agent started: if it is not, it ran uncaptured.
@@ -50,6 +52,8 @@ pub(super) struct Means {
     pub(super) reader: Reader,
     pub(super) announcements: Announcements,
     pub(super) tally: Tally,
+    /// The host's side of probes.
+    pub(super) host: Host,
     /// Where captured pods are annotated; nowhere when there is no API server.
     pub(super) cluster: Option<Cluster>,
 }
@@ -61,7 +65,7 @@ struct Vanished;
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Look,
-    Capture(&'a Guard),
+    Capture(&'a Guard, &'a Probes),
     Release,
     Remove,
 }
@@ -70,7 +74,7 @@ impl Step<'_> {
     fn label(self) -> &'static str {
         match self {
             Self::Look => "look",
-            Self::Capture(_) => "capture",
+            Self::Capture(..) => "capture",
             Self::Release => "release",
             Self::Remove => "remove",
         }
@@ -100,14 +104,17 @@ impl PodTask {
         };
         self.pod = Some(wish.pod.clone());
         loop {
-            let Err(Vanished) = self.keep_captured(&wish).await;
-            self.means.announcements.withdraw(&self.uid);
-            self.namespace = None;
-            self.in_force = None;
+            if let Err(Vanished) = self.keep_captured(&wish).await {
+                self.means.announcements.withdraw(&self.uid);
+                self.means.host.dismiss(&self.uid);
+                self.namespace = None;
+                self.in_force = None;
+            }
         }
     }
 
-    async fn keep_captured(&mut self, wish: &Wish) -> Result<Infallible, Vanished> {
+    /// Until its rules must be others.
+    async fn keep_captured(&mut self, wish: &Wish) -> Result<(), Vanished> {
         let namespace = self.wait_for_namespace(wish).await;
         self.means.announcements.announce(Announced {
             pod: wish.pod.clone(),
@@ -125,17 +132,28 @@ impl PodTask {
         if standing != Standing::Captured {
             self.wait_for_ztunnel(&namespace, wish).await?;
         }
-        if self.in_force.as_ref() != Some(&guard) || standing != Standing::Captured {
+        // the host's side first: a pod that expects it would refuse its probes meanwhile
+        let rules = (guard, self.admit(&namespace, wish).await);
+        if self.in_force.as_ref() != Some(&rules) || standing != Standing::Captured {
             self.in_force = None;
-            self.does(&namespace, Step::Capture(&guard)).await?;
-            self.in_force = Some(guard);
+            self.does(&namespace, Step::Capture(&rules.0, &rules.1)).await?;
+            self.in_force = Some(rules.clone());
             tracing::info!(pod = %wish.pod.name, namespace = %wish.pod.namespace, uid = %self.uid, "captured");
         }
         self.means.tally.captured(&wish.pod, namespace.inode());
         tokio::select! {
             never = self.tell(&wish.pod) => match never {},
-            vanished = self.watch(&namespace, wish) => vanished,
+            ended = self.watch(&namespace, wish, &rules.1) => ended,
         }
+    }
+
+    /// Has the host know the pod, as far as its kubelet probes it.
+    async fn admit(&self, namespace: &PodNamespace, wish: &Wish) -> Probes {
+        let addresses = namespace.addresses().await.unwrap_or_else(|why| {
+            tracing::warn!(uid = %self.uid, %why, "cannot read a pod's addresses: the host does not know its probes");
+            BTreeSet::new()
+        });
+        self.means.host.admit(&self.uid, addresses, &wish.probed).await
     }
 
     /// The pod should have been captured when this agent started. What it opened or accepted meanwhile is cut.
@@ -195,21 +213,25 @@ impl PodTask {
         }
     }
 
-    /// A captured pod: counts, and repairs rules that somebody removed, until its namespace vanishes.
-    async fn watch(&self, namespace: &PodNamespace, wish: &Wish) -> Result<Infallible, Vanished> {
+    /// A captured pod: counts, and repairs rules that somebody removed, until its namespace vanishes, or probes
+    /// come from elsewhere.
+    async fn watch(&self, namespace: &PodNamespace, wish: &Wish, probes: &Probes) -> Result<(), Vanished> {
         let (mut looks, most) = LOOKS_PER_COUNT;
         loop {
             self.count(namespace).await;
             for _ in 0..looks {
                 sleep(LOOK).await;
                 self.still(namespace)?;
+                if self.means.host.let_through(&wish.probed) != *probes {
+                    return Ok(());
+                }
             }
             looks = (looks * 2).min(most);
             let standing = self.does(namespace, Step::Look).await?;
             if standing != Standing::Captured {
                 tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, "somebody removed our rules: putting them back");
                 self.means.tally.failed("removed");
-                self.does(namespace, Step::Capture(&wish.guard)).await?;
+                self.does(namespace, Step::Capture(&wish.guard, probes)).await?;
             }
         }
     }
@@ -233,6 +255,7 @@ impl PodTask {
             self.untell().await;
         }
         self.means.tally.released(&self.uid);
+        self.means.host.dismiss(&self.uid);
         if standing == Standing::Captured {
             self.count(namespace).await;
             self.does(namespace, Step::Release).await?;
@@ -326,7 +349,7 @@ impl PodTask {
         loop {
             let done = match step {
                 Step::Look => namespace.standing().await,
-                Step::Capture(guard) => namespace.capture(guard).await.map(|()| Standing::Captured),
+                Step::Capture(guard, probes) => namespace.capture(guard, probes).await.map(|()| Standing::Captured),
                 Step::Release => namespace.release().await.map(|()| Standing::Released),
                 Step::Remove => namespace.remove().await.map(|()| Standing::Untouched),
             };

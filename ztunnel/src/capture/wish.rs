@@ -17,6 +17,8 @@ pub struct Wish {
     pub pod: Pod,
     /// Where nothing unproven may come in.
     pub guard: Guard,
+    /// Ports its kubelet probes.
+    pub probed: Vec<u16>,
     /// The addresses its status tells; none for a pod that is being made.
     pub addresses: Vec<IpAddr>,
     /// Whether it is told to be captured: by its annotation, where nodes tell it. `None` where labels alone say it.
@@ -26,7 +28,7 @@ pub struct Wish {
 impl Wish {
     /// Whether two wishes ask for the same rules. Addresses and what is told are only looked at.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
-        self.pod == other.pod && self.guard == other.guard
+        self.pod == other.pod && self.guard == other.guard && self.probed == other.probed
     }
 }
 
@@ -38,8 +40,9 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
         .filter(|workload| *workload.node == *node && is_wanted(workload));
     let is_told = snapshot.mesh.capture_is_told;
     let wish = |workload: &Arc<Workload>| Wish {
-        pod: pod(workload),
+        pod: announced(workload),
         guard: Guard::of(&workload.policies),
+        probed: workload.probed.clone(),
         addresses: workload.addresses.clone(),
         told: is_told.then_some(workload.capture == Capture::Captured),
     };
@@ -66,7 +69,7 @@ pub fn may_release(snapshot: &Snapshot, uid: &str) -> bool {
 }
 
 /// A workload, as it is announced.
-pub(super) fn pod(workload: &Workload) -> Pod {
+pub fn announced(workload: &Workload) -> Pod {
     Pod {
         uid: workload.uid.clone(),
         name: workload.name.clone(),

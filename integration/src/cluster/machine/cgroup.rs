@@ -15,7 +15,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 const TRIES: u32 = 100;
 
 /// The root of every hierarchy, from the text of `/proc/self/mountinfo`: mount point and kind, sorted, each once.
-pub fn hierarchies(mountinfo: &str) -> Vec<(PathBuf, Kind)> {
+pub(crate) fn hierarchies(mountinfo: &str) -> Vec<(PathBuf, Kind)> {
     let mut found: Vec<_> = mountinfo
         .lines()
         .filter_map(|line| {
@@ -36,7 +36,7 @@ pub fn hierarchies(mountinfo: &str) -> Vec<(PathBuf, Kind)> {
 
 /// A version of cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// One hierarchy for each controller.
     V1,
     /// One hierarchy for all.
@@ -44,7 +44,7 @@ pub enum Kind {
 }
 
 /// Where a cgroup is in the version 2 hierarchy; `None` where there is none.
-pub fn unified(cgroup: &str) -> Option<PathBuf> {
+pub(crate) fn unified(cgroup: &str) -> Option<PathBuf> {
     let (root, _) = mounted().ok()?.into_iter().find(|(_, kind)| *kind == Kind::V2)?;
     Some(root.join(cgroup))
 }
@@ -85,7 +85,7 @@ pub(super) fn doors(cgroup: &str) -> Result<Vec<PathBuf>, Failure> {
 ///
 /// # Errors
 /// Names the cgroup that stays busy.
-pub fn remove(cgroup: &str) -> Result<(), Failure> {
+pub(crate) fn remove(cgroup: &str) -> Result<(), Failure> {
     for (root, _) in mounted()? {
         remove_tree(&root.join(cgroup))?;
     }

@@ -33,7 +33,7 @@ pub enum Order {
 /// What a machine answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Answer {
+pub(super) enum Answer {
     /// It is done; its components after that.
     Done(Vec<Status>),
     /// It was not done, and why.

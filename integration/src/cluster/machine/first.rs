@@ -1,7 +1,6 @@
 //! A machine's first process: one loop over deaths, orders and the clock, the only owner of the components' states.
 
 use std::{
-    collections::VecDeque,
     fs,
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
@@ -226,23 +225,10 @@ impl Running {
 fn spawn(component: &Component) -> Result<Pid, Failure> {
     let Component { name, words, log, .. } = component;
     let failed = |error: &dyn std::fmt::Display| Failure(format!("{name} cannot be started: {error}"));
-    let mut words: VecDeque<_> = words.iter().map(String::as_str).collect();
-    let doors = match &component.cgroup {
-        Some(cgroup) => cgroup::doors(cgroup)?,
-        None => Vec::new(),
-    };
-    // The program is put into its cgroup before it opens its first socket, so the shell before it goes there.
-    let script: String = doors
-        .iter()
-        .map(|door| format!("echo $$ > {}\n", door.display()))
-        .chain(["exec \"$@\"".to_owned()])
-        .collect();
-    if component.cgroup.is_some() {
-        for word in ["sh", script.as_str(), "-euc", "sh"] {
-            words.push_front(word);
-        }
-    }
-    let program = words.pop_front().ok_or_else(|| failed(&"it has no command"))?;
+    let prelude = prelude(component)?;
+    let shell = ["sh", "-euc", &prelude, "sh"];
+    let mut all = shell.into_iter().chain(words.iter().map(String::as_str));
+    let program = all.next().ok_or_else(|| failed(&"it has no command"))?;
     let output = fs::OpenOptions::new()
         .append(true)
         .create(true)
@@ -250,13 +236,29 @@ fn spawn(component: &Component) -> Result<Pid, Failure> {
         .map_err(|error| failed(&format_args!("{}: {error}", log.display())))?;
     let errors = output.try_clone().map_err(|error| failed(&error))?;
     let child = Command::new(program)
-        .args(words)
+        .args(all)
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)
         .spawn()
         .map_err(|error| failed(&format_args!("{program}: {error}")))?;
     Pid::from_raw(child.id().cast_signed()).ok_or_else(|| failed(&"it has no process id"))
+}
+
+/// What the shell does before it becomes the component: it waits for what the component needs, and goes into the
+/// component's cgroup, so that the component's first socket already belongs to it.
+fn prelude(component: &Component) -> Result<String, Failure> {
+    let mut script = String::new();
+    if let Some(socket) = &component.needs {
+        script.push_str(&format!("until test -S '{}'; do sleep 0.1; done\n", socket.display()));
+    }
+    if let Some(cgroup) = &component.cgroup {
+        for door in cgroup::doors(cgroup)? {
+            script.push_str(&format!("echo $$ > '{}'\n", door.display()));
+        }
+    }
+    script.push_str("exec \"$@\"");
+    Ok(script)
 }
 
 /// Waits for every child there ever is, ours and those whose parents died.

@@ -8,7 +8,7 @@ mod first;
 mod node;
 mod spec;
 
-pub use cgroup::{remove as remove_cgroup, unified};
+pub(super) use cgroup::{remove as remove_cgroup, unified};
 pub use control::{Machine, Order, State, Status};
 pub use first::run;
-pub use spec::{Component, NodeSpec, Spec};
+pub(super) use spec::{Component, NodeSpec, Spec};

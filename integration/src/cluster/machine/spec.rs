@@ -10,41 +10,43 @@ use serde::{Deserialize, Serialize};
 
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// Its name, and its host name if it is a node.
-    pub name: String,
+    pub(crate) name: String,
     /// What makes it a node: file system and cgroup of its own.
-    pub node: Option<NodeSpec>,
+    pub(crate) node: Option<NodeSpec>,
     /// What it runs, in the order of starting.
-    pub components: Vec<Component>,
+    pub(crate) components: Vec<Component>,
 }
 
 /// A node's own things.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeSpec {
+pub(crate) struct NodeSpec {
     /// The directory that becomes its root.
-    pub root: PathBuf,
+    pub(crate) root: PathBuf,
     /// The Kubernetes binary, seen at `/opt/kubernetes/bin/kubernetes`.
-    pub kubernetes: PathBuf,
+    pub(crate) kubernetes: PathBuf,
     /// Its cgroup below each hierarchy's root, without the leading slash.
-    pub cgroup: String,
+    pub(crate) cgroup: String,
 }
 
 /// A program of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Component {
+pub(crate) struct Component {
     /// What it is called.
-    pub name: String,
+    pub(crate) name: String,
     /// Program and arguments.
-    pub words: Vec<String>,
+    pub(crate) words: Vec<String>,
     /// Where its standard output and standard error go, appended.
-    pub log: PathBuf,
+    pub(crate) log: PathBuf,
     /// The cgroup it is put into, below each hierarchy's root, before it starts.
-    pub cgroup: Option<String>,
+    pub(crate) cgroup: Option<String>,
+    /// A socket that must be there before it starts.
+    pub(crate) needs: Option<PathBuf>,
     /// Whether the machine starts it by itself.
-    pub at_boot: bool,
+    pub(crate) at_boot: bool,
     /// Whether SIGTERM ends it; otherwise it is killed.
-    pub polite: bool,
+    pub(crate) polite: bool,
 }
 
 impl Spec {
@@ -52,7 +54,7 @@ impl Spec {
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure(format!("{} cannot be read: {error}", path.display()));
         let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
         serde_json::from_str(&text).map_err(|error| failed(&error))
@@ -62,7 +64,7 @@ impl Spec {
     ///
     /// # Errors
     /// Names the file.
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure(format!("{} cannot be written: {error}", path.display()));
         let text = serde_json::to_string_pretty(self).map_err(|error| failed(&error))?;
         fs::write(path, text).map_err(|error| failed(&error))

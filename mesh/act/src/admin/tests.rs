@@ -61,6 +61,8 @@ async fn readiness_says_what_is_waited_for() {
         .expect("serves");
     let answer = ask(&socket, Method::GET, "/healthz/ready", "").await;
     assert_eq!(answer, (503, "waits for its first snapshot\n".into()));
+    // Who waits is alive: nobody may end it for that.
+    assert_eq!(ask(&socket, Method::GET, "/healthz/live", "").await.0, 200);
     gate.set(true);
     assert_eq!(ask(&socket, Method::GET, "/healthz/ready", "").await.0, 200);
 }

@@ -1,5 +1,5 @@
-//! The Kubernetes binary: built by the Go toolchain from the small module in `integration/cluster/kubernetes`, once for
-//! each version of that module, and kept in the user's cache.
+//! Programs that no Debian package has: built by the Go toolchain from the small modules in `integration/cluster`, once
+//! for each version of a module, and kept in the user's cache.
 
 use std::{
     env, fs,
@@ -9,7 +9,7 @@ use std::{
 
 use act::process::Failure;
 
-/// The module's files that decide what is built.
+/// The module's files that decide what is built; only the first must be there.
 const SOURCES: [&str; 3] = ["go.mod", "go.sum", "main.go"];
 
 /// Builds a Go module of the test cluster unless that is done, and answers where its program is. `say` is told before
@@ -17,14 +17,19 @@ const SOURCES: [&str; 3] = ["go.mod", "go.sum", "main.go"];
 ///
 /// # Errors
 /// Names the module, and what Go said.
-pub fn build(module: &Path, say: impl FnOnce(&str)) -> Result<PathBuf, Failure> {
+pub fn build(module: &Path, say: &dyn Fn(&str)) -> Result<PathBuf, Failure> {
     let name = module.file_name().and_then(|name| name.to_str()).unwrap_or("program");
     let failed = |error: &dyn std::fmt::Display| Failure(format!("{} cannot be built: {error}", module.display()));
     let mut sources = Vec::new();
     for file in SOURCES {
         let path = module.join(file);
-        sources.push(fs::read_to_string(&path).map_err(|error| failed(&format_args!("{}: {error}", path.display())))?);
+        match fs::read_to_string(&path) {
+            Ok(text) => sources.push(text),
+            Err(error) if file == "go.mod" => return Err(failed(&format_args!("{}: {error}", path.display()))),
+            Err(_) => {}
+        }
     }
+    let go_mod = sources.first().map_or("", String::as_str);
     let cached = cache().ok_or_else(|| failed(&"neither XDG_CACHE_HOME nor HOME is set"))?;
     let program = cached.join(format!("{name}-{:016x}", hash(&sources)));
     if program.exists() {
@@ -36,14 +41,10 @@ pub fn build(module: &Path, say: impl FnOnce(&str)) -> Result<PathBuf, Failure> 
     fs::create_dir_all(&cached).map_err(|error| failed(&error))?;
     say(&format!("building {name}: some minutes, once"));
     let new = program.with_extension("new");
-    let mut flags = "-s -w".to_owned();
-    if let Some(version) = sources.first().and_then(|text| required(text, "k8s.io/kubernetes")) {
-        flags.push_str(&version_flags(version));
-    }
     let output = Command::new("go")
-        .args(["build", "-trimpath", "-ldflags", &flags, "-o"])
+        .args(["build", "-trimpath", "-ldflags", &flags(go_mod), "-o"])
         .arg(&new)
-        .arg(".")
+        .arg(tool(go_mod).unwrap_or("."))
         .current_dir(module)
         .env("CGO_ENABLED", "0")
         .output()
@@ -64,17 +65,27 @@ fn required<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
     })
 }
 
-/// What tells the components their version, which they would otherwise not know.
-fn version_flags(version: &str) -> String {
-    let mut numbers = version.trim_start_matches('v').split('.');
-    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
-    let set = |name: &str, value: &str| format!(" -X k8s.io/component-base/version.{name}={value}");
-    [
-        set("gitVersion", version),
-        set("gitMajor", major),
-        set("gitMinor", minor),
-    ]
-    .concat()
+/// The package of another module that a module builds, where it has none of its own.
+fn tool(go_mod: &str) -> Option<&str> {
+    go_mod
+        .lines()
+        .find_map(|line| line.strip_prefix("tool ").map(str::trim))
+}
+
+/// The linker's flags: programs are told their version, which they would otherwise not know.
+fn flags(go_mod: &str) -> String {
+    let mut flags = "-s -w".to_owned();
+    let mut set = |name: &str, value: &str| flags.push_str(&format!(" -X {name}={value}"));
+    if let Some(version) = required(go_mod, "k8s.io/kubernetes") {
+        let mut numbers = version.trim_start_matches('v').split('.');
+        set("k8s.io/component-base/version.gitVersion", version);
+        set("k8s.io/component-base/version.gitMajor", numbers.next().unwrap_or(""));
+        set("k8s.io/component-base/version.gitMinor", numbers.next().unwrap_or(""));
+    }
+    if let Some(version) = required(go_mod, "helm.sh/helm/v3") {
+        set("helm.sh/helm/v3/internal/version.version", version);
+    }
+    flags
 }
 
 fn cache() -> Option<PathBuf> {
@@ -112,7 +123,7 @@ mod tests {
             Some("v1.35.0")
         );
         assert_eq!(required(text, "k8s.io/api"), None);
-        assert!(version_flags("v1.34.4").ends_with("gitMinor=34"));
+        assert!(flags(text).ends_with("gitMinor=34"));
     }
 
     #[test]
