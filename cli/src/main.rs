@@ -1,26 +1,40 @@
 //! `weft`: what a person types. Comes in: a command line, a directory of YAML or running proxies. Goes out:
-//! tables, stories, exit codes. Never: a change to the mesh.
+//! tables, stories, exit codes, and what was asked of the cluster.
 
 mod check;
+mod cluster;
 mod demo;
+mod enrolment;
+mod events;
+mod install;
 mod lists;
+mod namespace;
+mod objects;
 mod output;
+mod pods;
 mod proxies;
 mod source;
+mod status;
 mod why;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{output::Format, source::Source};
+use crate::{
+    cluster::{ClusterOptions, block_on},
+    output::Format,
+    source::SourceOptions,
+};
 
 /// The mesh on the command line
 #[derive(Debug, Parser)]
 #[command(name = "weft", version, about = "Weft: an ambient service mesh. See what it does, and why.", after_help = EXAMPLES)]
 struct Arguments {
     #[command(flatten)]
-    from: Source,
+    from: SourceOptions,
+    #[command(flatten)]
+    cluster: ClusterOptions,
     /// How answers are printed
     #[arg(short, long, global = true, value_enum, default_value_t)]
     output: Format,
@@ -33,6 +47,7 @@ Examples:
   weft demo                                              a two-node mesh on this machine, live
   weft check integration/demo                            every problem, with file, line and what to do
   weft --config integration/demo why shop/guest web.shop:80 GET /admin
+  weft namespace enable shop                             mutual TLS for every pod of a namespace
   weft --run target/demo/run certs                       what each running proxy really holds
 
 Exit codes: 0 fine (why: allowed), 1 error, 2 refused (why) or problems found (check).";
@@ -46,6 +61,24 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Install the mesh in a cluster, and wait until it is ready
+    Install(install::InstallOptions),
+    /// Bring an installation to this version, or to other values
+    Upgrade(install::UpgradeOptions),
+    /// Take the mesh out of a cluster, and say what stays
+    Uninstall(install::UninstallOptions),
+    #[command(flatten)]
+    Ask(Ask),
+    /// A completion script for a shell, such as: source <(weft completions bash)
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Commands that ask somebody: files, proxies of this machine, or a cluster.
+#[derive(Debug, Subcommand)]
+enum Ask {
     /// Which proxies run, whether they are ready, and what they know
     Status,
     /// Every workload: where it is, who it is, whether it is captured
@@ -56,20 +89,17 @@ enum Command {
     Policies(lists::Namespaced),
     /// The certificates each proxy really holds, and how long they still live
     Certs,
+    /// Which namespaces are in the mesh; take one in or out
+    #[command(subcommand)]
+    Namespace(namespace::Action),
+    /// How much a proxy logs, and change it while it runs
+    LogLevel(status::LogLevel),
     /// Every decision on the way of a connection or request, and the object that decided
     Why(why::Arguments),
-    /// Every problem in a directory of YAML: file, line and what to do
-    Check {
-        /// The directory
-        directory: PathBuf,
-    },
+    /// What stands in the mesh's way: in a cluster before and after the install, or in a directory of YAML
+    Check(check::Arguments),
     /// The version of this command, and of every proxy that runs
     Version,
-    /// A completion script for a shell, such as: source <(weft completions bash)
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
 }
 
 fn main() -> ExitCode {
@@ -91,23 +121,34 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, String> {
-    let (from, format) = (&arguments.from, arguments.output);
     match arguments.command {
         Command::Demo { arguments } => demo::run(&arguments),
-        Command::Status => lists::status(from, format),
-        Command::Workloads(which) => lists::workloads(from, &which, format),
-        Command::Services(which) => lists::services(from, &which, format),
-        Command::Policies(which) => lists::policies(from, &which, format),
-        Command::Certs => lists::certs(from, format),
-        Command::Why(question) => why::run(from, &question, format),
-        Command::Check { directory } => check::run(&directory, format),
-        Command::Version => lists::version(from, format),
+        Command::Install(options) => install::install(&arguments.cluster, &options, arguments.output),
+        Command::Upgrade(options) => install::upgrade(&arguments.cluster, &options, arguments.output),
+        Command::Uninstall(options) => install::uninstall(&arguments.cluster, &options, arguments.output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut script);
             output::text(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Ask(what) => block_on(ask(what, &arguments.from, &arguments.cluster, arguments.output)),
+    }
+}
+
+async fn ask(what: Ask, from: &SourceOptions, cluster: &ClusterOptions, format: Format) -> output::Answer {
+    let source = || from.resolve(cluster);
+    match what {
+        Ask::Status => status::status(&source().await?, format).await,
+        Ask::Workloads(which) => lists::workloads(&source().await?, &which, format).await,
+        Ask::Services(which) => lists::services(&source().await?, &which, format).await,
+        Ask::Policies(which) => lists::policies(&source().await?, &which, format).await,
+        Ask::Namespace(action) => namespace::run(&cluster.client().await?, &action, format).await,
+        Ask::Certs => status::certs(&source().await?, format).await,
+        Ask::LogLevel(which) => status::log_level(&source().await?, &which).await,
+        Ask::Why(question) => why::run(&source().await?, &question, format).await,
+        Ask::Check(arguments) => check::run(&arguments, source(), format).await,
+        Ask::Version => status::version(source().await, format).await,
     }
 }
 
@@ -141,8 +182,10 @@ mod tests {
             ("why a/b c.d:80 GET", false),
             ("why a/b", false),
             ("why a/b c.d:80 GET /x -H a", false),
-            ("check", false),
+            ("check", true),
             ("check d", true),
+            ("check --pre --context c", true),
+            ("check d --pre", false),
             ("--admin 127.0.0.1:15000 certs", true),
             ("--admin nowhere certs", false),
             ("--config d --admin 127.0.0.1:15000 status", false),
@@ -150,6 +193,12 @@ mod tests {
             ("demo --check --anything", true),
             ("completions bash", true),
             ("version", true),
+            ("namespace enable shop other --no-wait", true),
+            ("namespace disable shop --timeout 5s", true),
+            ("namespace enable", false),
+            ("namespace list -o yaml --kubeconfig k --context c", true),
+            ("log-level ztunnel-a debug", true),
+            ("why a/b c.d:80 --proxy ztunnel-a", true),
             ("", false),
             ("unheard-of", false),
         ] {

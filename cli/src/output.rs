@@ -1,6 +1,9 @@
 //! Tables for people, JSON and YAML for programs.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use serde_json::Value;
 
@@ -99,6 +102,51 @@ pub(crate) fn text(text: &str) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// What a command comes to: its exit code, or one sentence.
+pub(crate) type Answer = Result<ExitCode, String>;
+
+/// Prints a table unless another format was printed already.
+///
+/// # Errors
+/// When standard output is gone.
+pub(crate) fn finish(table: &Table, empty: &str, format: Format) -> Answer {
+    if format == Format::Table {
+        self::table(table, empty)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a value, and that is the answer.
+///
+/// # Errors
+/// When standard output is gone.
+pub(crate) fn print(value: &Value, format: Format) -> Answer {
+    self::value(value, format)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A text; empty where it is none.
+pub(crate) fn said(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Texts, with commas between.
+pub(crate) fn list(value: &Value) -> String {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(said)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// How many, of a list or of a number that says it already.
+pub(crate) fn count(value: &Value) -> String {
+    let told = value.as_array().map(Vec::len);
+    told.map_or_else(|| value.as_u64().unwrap_or_default().to_string(), |it| it.to_string())
 }
 
 #[cfg(test)]

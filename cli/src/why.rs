@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     output::{self, Format, Table},
-    source::{self, Source},
+    proxies::Proxy,
+    source::Source,
 };
 
 /// Exit code when it is refused.
@@ -38,20 +39,23 @@ pub(crate) struct Arguments {
     /// HTTP header, as name:value; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
+    /// Ask this proxy what it knows now, instead of the cluster's objects
+    #[arg(long, value_name = "NAME")]
+    proxy: Option<String>,
 }
 
 /// Tells the story.
 ///
 /// # Errors
 /// When the question names something that does not exist, or nobody can be asked.
-pub(crate) fn run(from: &Source, arguments: &Arguments, format: Format) -> Result<ExitCode, String> {
+pub(crate) async fn run(from: &Source, arguments: &Arguments, format: Format) -> Result<ExitCode, String> {
     let question = Question {
         from: arguments.from.clone(),
         to: arguments.to.clone(),
         request: arguments.method.clone().zip(arguments.path.clone()),
         headers: arguments.headers.clone(),
     };
-    let (answer, told_by) = ask(from, &question)?;
+    let (answer, told_by) = ask(from, arguments, &question).await?;
     if format == Format::Table {
         tell(&answer, &told_by)?;
     } else {
@@ -64,25 +68,28 @@ pub(crate) fn run(from: &Source, arguments: &Arguments, format: Format) -> Resul
     })
 }
 
-fn ask(from: &Source, question: &Question) -> Result<(Value, String), String> {
-    if let Some(directory) = from.directory() {
-        let explanation = why(&source::read(directory)?.load(), question)?;
-        return Ok((json!(explanation), format!("by the files in {}", directory.display())));
-    }
-    let mut proxies = from.proxies()?;
-    // Whoever watches the mesh knows it whole; the CA answers nothing of this.
-    let rank = |name: &str| {
-        ["ztunnel", "waypoint"]
-            .iter()
-            .position(|kind| name.contains(kind))
-            .unwrap_or(2)
+async fn ask(from: &Source, arguments: &Arguments, question: &Question) -> Result<(Value, String), String> {
+    let Some(wanted) = &arguments.proxy else {
+        if let Some((reader, name)) = from.reader().await? {
+            let explanation = why(&reader.load(), question)?;
+            return Ok((json!(explanation), format!("by {name}")));
+        }
+        let mut proxies = from.proxies().await?;
+        proxies.sort_by_key(|proxy| rank(&proxy.name));
+        return ask_proxy(proxies.first().ok_or("no proxy can be asked")?, question).await;
     };
-    proxies.sort_by_key(|proxy| rank(&proxy.name));
-    let proxy = proxies.first().ok_or("no proxy can be asked")?;
-    Ok((
-        proxy.post("/why", &json!(question))?,
-        format!("as {} knows it now", proxy.name),
-    ))
+    ask_proxy(&from.proxy(wanted).await?, question).await
+}
+
+async fn ask_proxy(proxy: &Proxy, question: &Question) -> Result<(Value, String), String> {
+    let told = proxy.post("/why", json!(question).to_string()).await?;
+    Ok((proxy.json(&told)?, format!("as {} knows it now", proxy.name)))
+}
+
+/// Whoever watches the mesh knows it whole; the CA answers nothing of this.
+fn rank(name: &str) -> usize {
+    let kinds = ["ztunnel", "waypoint"];
+    kinds.iter().position(|kind| name.contains(kind)).unwrap_or(kinds.len())
 }
 
 /// The story as aligned lines: who, which decision, what it came to, and the object and field that decided.

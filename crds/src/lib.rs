@@ -17,6 +17,7 @@
 
 mod attach;
 mod authorization_policy;
+pub mod fields;
 mod mesh_config;
 mod peer_authentication;
 pub mod rule;

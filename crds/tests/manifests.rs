@@ -1,51 +1,70 @@
 //! The committed CustomResourceDefinitions are what the types say.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../manifests/crds")
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../manifests")
+        .join(name)
 }
 
 fn file(crd: &CustomResourceDefinition) -> String {
     format!("{}.yaml", crd.spec.names.plural)
 }
 
+/// Compares a file with what it should hold, or rewrites it.
+fn is(path: &Path, wanted: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        fs::write(path, wanted).expect("the manifest can be written");
+    }
+    let found = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "{} differs from the types: run UPDATE=1 cargo test -p crds",
+        path.display()
+    );
+}
+
 #[test]
 fn committed_yaml_is_what_the_types_say() {
-    let update = std::env::var_os("UPDATE").is_some();
     for crd in crds::all() {
         let wanted = serde_yaml::to_string(&crd).expect("a CRD is plain data");
-        let path = folder().join(file(&crd));
-        if update {
-            fs::create_dir_all(folder()).expect("manifests/crds can be made");
-            fs::write(&path, &wanted).expect("the manifest can be written");
-        }
-        let found = fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            found == wanted,
-            "{} differs from the types: run UPDATE=1 cargo test -p crds",
-            path.display()
-        );
+        is(&folder("crds").join(file(&crd)), &wanted);
+    }
+}
+
+#[test]
+fn committed_admission_policies_are_what_the_types_say() {
+    for (crd, objects) in crds::all().iter().zip(crds::fields::policies()) {
+        let texts = objects.map(|object| serde_yaml::to_string(&object).expect("plain data"));
+        is(&folder("policies").join(file(crd)), &texts.join("---\n"));
     }
 }
 
 #[test]
 fn no_manifest_is_left_of_a_type_that_is_gone() {
     let known: BTreeSet<_> = crds::all().iter().map(file).collect();
-    let found: BTreeSet<_> = fs::read_dir(folder())
-        .expect("manifests/crds is there")
-        .map(|entry| {
-            entry
-                .expect("it can be listed")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
-    assert_eq!(found, known);
+    for name in ["crds", "policies"] {
+        let found: BTreeSet<_> = fs::read_dir(folder(name))
+            .expect("the folder is there")
+            .map(|entry| {
+                entry
+                    .expect("it can be listed")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        assert_eq!(found, known, "{name}");
+    }
 }
 
 #[test]

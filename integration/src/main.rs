@@ -92,7 +92,9 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.tool {
-        Some(Tool::Load(options)) => load::generate(options, std::io::stdout()).await.map(|()| 0),
+        Some(Tool::Load(options)) => load::generate(options, &act::process::shutdown()?, std::io::stdout())
+            .await
+            .map(|()| 0),
         Some(Tool::Tunnel(options)) => tunnel::run(&options).await.map(|()| 0),
         Some(Tool::Sign(options)) => sign::run(&options).await.map(|()| 0),
         None if isolate::inside() => inside(cli.demo).await,

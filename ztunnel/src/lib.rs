@@ -5,6 +5,7 @@
 //! CONNECT.
 
 pub mod capture;
+pub mod cni;
 pub mod node;
 pub mod traffic;
 pub mod zds;

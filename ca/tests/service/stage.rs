@@ -128,6 +128,7 @@ pub(crate) fn pod(uid: &str, account: &str, node: &str) -> Workload {
         labels: Arc::default(),
         owner: uid.into(),
         ports: Vec::new(),
+        probed: Vec::new(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

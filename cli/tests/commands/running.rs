@@ -28,6 +28,7 @@ fn snapshot() -> Snapshot {
         labels: Arc::default(),
         owner: name.into(),
         ports: Vec::new(),
+        probed: Vec::new(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

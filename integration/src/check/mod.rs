@@ -19,3 +19,4 @@ mod run;
 pub use bench::Bench;
 pub use row::{Point, Row};
 pub use run::{Selection, run};
+pub(crate) use run::table;

@@ -187,7 +187,8 @@ async fn rotating(bench: &Bench, selection: &Selection) -> Vec<Row> {
     point.rows()
 }
 
-fn table(rows: &[Row]) -> Table {
+/// The rows as a table.
+pub(crate) fn table(rows: &[Row]) -> Table {
     let mut table = Table::new(&["", "point", "law", "expected", "seen"]);
     for row in rows {
         let mark = if row.pass { "ok" } else { "FAILED" };

@@ -1,4 +1,4 @@
-//! The client's side, run in a pod as `weft-demo load`.
+//! The client's side, run in a pod as `weft-demo load` or `weft-load client`: a URL comes in, ticks go out.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -14,8 +14,9 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::report::Tick;
+use super::{report::Tick, steady};
 
 /// How connections are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +40,9 @@ pub struct LoadOptions {
     /// Clients at once
     #[arg(long, default_value_t = 1)]
     pub clients: u16,
+    /// New connections a second, one request each, however long the answers take (in place of clients and pauses)
+    #[arg(long, conflicts_with_all = ["mode", "clients", "pause", "requests"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: Option<u32>,
     /// Rest between two requests of a client
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10ms")]
     pub pause: Duration,
@@ -51,37 +55,55 @@ pub struct LoadOptions {
     /// The longest that one request may take, or one piece of a download
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10s")]
     pub patience: Duration,
+    /// How often what happened is told
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "100ms")]
+    pub tick: Duration,
 }
 
 /// Where a URL leads.
-struct Target {
+pub(super) struct Target {
     host: String,
     port: u16,
     path: String,
 }
 
-/// Makes the load, and writes one line of JSON ([`Tick`]) to `out` for every tenth of a second.
+/// Makes the load, and writes one line of JSON ([`Tick`]) to `out` for every tick, a tenth of a second by default.
+/// Once it is stopped it begins no request, waits for those under way within their deadlines, and tells a last tick
+/// that says so.
 ///
 /// # Errors
 /// When the URL cannot be understood or `out` not written.
-pub async fn generate(options: LoadOptions, mut out: impl std::io::Write) -> Result<(), Failure> {
+pub async fn generate(
+    options: LoadOptions,
+    stop: &CancellationToken,
+    mut out: impl std::io::Write,
+) -> Result<(), Failure> {
     let target = Arc::new(Target::parse(&options.url)?);
     let tick = Arc::new(Mutex::new(Tick::default()));
     let left = Arc::new(std::sync::atomic::AtomicU64::new(options.requests.unwrap_or(u64::MAX)));
     let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..options.clients {
-        clients.spawn(client(options.clone(), target.clone(), tick.clone(), left.clone()));
+    if options.rate.is_some() {
+        clients.spawn(steady::connections(options.clone(), target, tick.clone(), stop.clone()));
+    } else {
+        for _ in 0..options.clients {
+            let (options, target, tick) = (options.clone(), target.clone(), tick.clone());
+            clients.spawn(client(options, target, tick, left.clone(), stop.clone()));
+        }
     }
     let end = options.time.map(|time| tokio::time::Instant::now() + time);
-    let mut interval = tokio::time::interval(Duration::from_millis(100));
+    let mut interval = tokio::time::interval(options.tick);
     interval.tick().await;
     loop {
         let done = tokio::select! {
-            _ = interval.tick() => end.is_some_and(|end| tokio::time::Instant::now() >= end),
+            _ = interval.tick() => false,
             () = async { while clients.join_next().await.is_some() {} } => true,
         };
+        if end.is_some_and(|end| tokio::time::Instant::now() >= end) {
+            stop.cancel();
+        }
         let mut told = std::mem::take(&mut *tick.lock().unwrap_or_else(PoisonError::into_inner));
         told.at = unix_milliseconds();
+        told.last = done;
         let line = serde_json::to_string(&told).unwrap_or_default();
         writeln!(out, "{line}")
             .and_then(|()| out.flush())
@@ -97,13 +119,15 @@ async fn client(
     target: Arc<Target>,
     tick: Arc<Mutex<Tick>>,
     left: Arc<std::sync::atomic::AtomicU64>,
+    stop: CancellationToken,
 ) {
     use std::sync::atomic::Ordering;
     let tell = |change: &dyn Fn(&mut Tick)| change(&mut tick.lock().unwrap_or_else(PoisonError::into_inner));
     let mut kept = None;
-    while left
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-        .is_ok()
+    while !stop.is_cancelled()
+        && left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
     {
         if kept.as_ref().is_some_and(|sender: &SendRequest<_>| sender.is_closed()) {
             tell(&|tick| tick.closed += 1);
@@ -114,8 +138,12 @@ async fn client(
             Some(sender) => Ok(sender),
             None => within(options.patience, "connect", target.connect()).await,
         };
+        let asked = tokio::time::Instant::now();
         let answer = match sender {
-            Ok(sender) if options.mode == Mode::Download => download(sender, &target, &options, &tick).await,
+            Ok(sender) if options.mode == Mode::Download => {
+                let whole = download(sender, &target, &options, &tick);
+                stop.run_until_cancelled(whole).await.unwrap_or(Ok(None))
+            }
             Ok(sender) => within(options.patience, "answer", exchange(sender, &target))
                 .await
                 .map(Some),
@@ -123,7 +151,8 @@ async fn client(
         };
         match answer {
             Ok(answer) => {
-                tell(&|tick| tick.answered(answer.as_ref().map_or("", |(word, _)| word), was_kept));
+                let word = answer.as_ref().map_or("", |(word, _)| word);
+                tell(&|tick| tick.answered(word, was_kept, asked.elapsed()));
                 kept = answer.map(|(_, sender)| sender).filter(|_| options.mode == Mode::Kept);
             }
             Err(why) => tell(&|tick| tick.failed(&why)),
@@ -131,12 +160,12 @@ async fn client(
         if options.mode == Mode::Download {
             return;
         }
-        tokio::time::sleep(options.pause).await;
+        let _ = stop.run_until_cancelled(tokio::time::sleep(options.pause)).await;
     }
 }
 
 /// One request on a connection; answers the body's first two words, and the connection.
-async fn exchange(
+pub(super) async fn exchange(
     mut sender: SendRequest<Empty<Bytes>>,
     target: &Target,
 ) -> Result<(String, SendRequest<Empty<Bytes>>), String> {
@@ -194,7 +223,7 @@ async fn ask(sender: &mut SendRequest<Empty<Bytes>>, target: &Target) -> Result<
     Err(format!("status {} {reason}", status.as_u16()).trim().to_owned())
 }
 
-async fn within<T>(
+pub(super) async fn within<T>(
     patience: Duration,
     what: &str,
     future: impl Future<Output = Result<T, String>>,
@@ -234,7 +263,7 @@ impl Target {
         })
     }
 
-    async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, String> {
+    pub(super) async fn connect(&self) -> Result<SendRequest<Empty<Bytes>>, String> {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(|error| format!("not connected: {error}"))?;

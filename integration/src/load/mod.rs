@@ -3,6 +3,9 @@
 
 mod client;
 mod report;
+mod serve;
+mod steady;
 
 pub use client::{LoadOptions, Mode, generate, unix_milliseconds};
 pub use report::{Load, Report, Tick};
+pub use serve::{ServeOptions, serve};

@@ -25,6 +25,12 @@ pub struct Tick {
     pub closed: u64,
     /// Bytes of downloads.
     pub downloaded: u64,
+    /// Milliseconds that the slowest answer took.
+    #[serde(default)]
+    pub slowest: u64,
+    /// Whether the client ended after it, of its own accord and with no request under way.
+    #[serde(default)]
+    pub last: bool,
 }
 
 /// Ticks in order.
@@ -46,9 +52,10 @@ pub struct Load {
 const MOST_REASONS: usize = 20;
 
 impl Tick {
-    pub(super) fn answered(&mut self, word: &str, kept: bool) {
+    pub(super) fn answered(&mut self, word: &str, kept: bool, took: Duration) {
         count(&mut self.answers, word);
         self.kept += u64::from(kept);
+        self.slowest = self.slowest.max(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     }
 
     pub(super) fn failed(&mut self, why: &str) {
@@ -57,6 +64,32 @@ impl Tick {
 }
 
 impl Report {
+    /// What a client's output tells; lines that are no ticks are passed over.
+    pub fn read(output: &str) -> Self {
+        Self {
+            ticks: output
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect(),
+        }
+    }
+
+    /// Whether the client told it to its end.
+    pub fn is_whole(&self) -> bool {
+        self.ticks.last().is_some_and(|tick| tick.last)
+    }
+
+    /// Milliseconds that the slowest answer took.
+    pub fn slowest(&self) -> u64 {
+        self.ticks.iter().map(|tick| tick.slowest).max().unwrap_or(0)
+    }
+
+    /// When requests failed: milliseconds since 1970 of the first ticks with a failure.
+    pub fn failed_at(&self) -> Vec<u64> {
+        let failed = self.ticks.iter().filter(|tick| !tick.failures.is_empty());
+        failed.map(|tick| tick.at).take(5).collect()
+    }
+
     /// Requests that were answered.
     pub fn answered(&self) -> u64 {
         self.ticks.iter().flat_map(|tick| tick.answers.values()).sum()
@@ -190,8 +223,8 @@ mod tests {
             closed: 1,
             ..Tick::default()
         };
-        first.answered("web v1", false);
-        first.answered("web v2", true);
+        first.answered("web v1", false, Duration::from_millis(3));
+        first.answered("web v2", true, Duration::from_millis(7));
         first.failed("rare");
         let mut second = Tick {
             at: 200,
@@ -204,7 +237,21 @@ mod tests {
         };
         assert_eq!((report.answered(), report.failed(), report.answers("web")), (2, 3, 2));
         assert_eq!(report.reasons(), "2× often; 1× rare");
+        assert_eq!((report.slowest(), report.failed_at()), (7, vec![100, 200]));
         assert_eq!((report.since(100).failed(), report.until(100).failed()), (2, 1));
+    }
+
+    #[test]
+    fn a_report_is_whole_only_with_the_clients_last_word() {
+        let tick = serde_json::to_string(&Tick::default()).unwrap();
+        let last = serde_json::to_string(&Tick {
+            last: true,
+            ..Tick::default()
+        });
+        let last = last.unwrap();
+        assert!(!Report::read(&format!("{tick}\nnoise\n")).is_whole());
+        let whole = Report::read(&format!("noise\n{tick}\n{last}\n"));
+        assert!(whole.is_whole() && whole.ticks.len() == 2);
     }
 
     #[test]

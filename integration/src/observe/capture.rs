@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::Write,
+    path::Path,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -37,6 +38,14 @@ impl Capture {
         let [node, _] = NODES;
         let mut words = node.enter();
         words.extend(program());
+        Self::begin(&words, &world.run_directory().join(name), markers).await
+    }
+
+    /// As [`Capture::start`], with a program that writes a capture to its standard output, and a file to keep it in.
+    ///
+    /// # Errors
+    /// As [`Capture::start`].
+    pub async fn begin(words: &[String], kept: &Path, markers: &[&str]) -> Result<Self, Failure> {
         let (program, args) = words.split_first().ok_or_else(|| Failure("no words".into()))?;
         let failed = |error: &dyn std::fmt::Display| Failure(format!("tcpdump cannot be started: {error}"));
         let mut child = Command::new(program)
@@ -53,7 +62,7 @@ impl Capture {
             .take()
             .zip(child.stderr.take())
             .ok_or_else(|| failed(&"it has no output"))?;
-        let kept = File::create(world.run_directory().join(name)).map_err(|error| failed(&error))?;
+        let kept = File::create(kept).map_err(|error| failed(&error))?;
         let reader = Arc::new(Mutex::new(Reader::new(markers)));
         tokio::spawn(read(stdout, kept, reader.clone()));
         let mut said = BufReader::new(stderr).lines();
@@ -106,27 +115,17 @@ impl Capture {
 /// few lines of Python write the same.
 fn program() -> Vec<String> {
     let groups = std::fs::read_to_string("/proc/self/setgroups").unwrap_or_default();
-    let words: &[&str] = if groups.trim() == "deny" {
-        &["python3", "-u", "-c", PYTHON]
+    if groups.trim() == "deny" {
+        ["python3", "-u", "-c", PYTHON].iter().map(ToString::to_string).collect()
     } else {
-        &[
-            "tcpdump",
-            "-i",
-            "wire",
-            "-s",
-            "0",
-            "-U",
-            "--immediate-mode",
-            "-n",
-            "-Z",
-            "root",
-            "-B",
-            "16384",
-            "-w",
-            "-",
-        ]
-    };
-    words.iter().map(ToString::to_string).collect()
+        tcpdump("wire")
+    }
+}
+
+/// The words that make tcpdump write what passes an interface to its standard output.
+pub fn tcpdump(interface: &str) -> Vec<String> {
+    let words = format!("tcpdump -i {interface} -s 0 -U --immediate-mode -n -Z root -B 16384 -w -");
+    words.split(' ').map(ToOwned::to_owned).collect()
 }
 
 const PYTHON: &str = "

@@ -7,6 +7,6 @@ mod metrics;
 pub mod pcap;
 
 pub use admin::admin;
-pub use capture::Capture;
+pub use capture::{Capture, tcpdump};
 pub use log::{Event, Log};
 pub use metrics::{Sample, samples};

@@ -58,7 +58,7 @@ pub(super) async fn run_with_input(words: &[&str], input: &str) -> Result<String
 ///
 /// # Errors
 /// When it cannot be started.
-pub(super) async fn finish(words: &[&str], input: &str, deadline: Duration) -> Result<Finished, Failure> {
+pub(crate) async fn finish(words: &[&str], input: &str, deadline: Duration) -> Result<Finished, Failure> {
     let (program, args) = words
         .split_first()
         .ok_or_else(|| Failure("no program was named".into()))?;

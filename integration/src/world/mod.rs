@@ -13,6 +13,7 @@ mod run;
 mod services;
 mod state;
 
+pub(crate) use command::finish;
 pub use command::{Finished, first_line, run};
 pub use issuer::Issuer;
 pub use mesh::CA_NAME;

@@ -27,7 +27,7 @@ fn every_law_names_a_test_that_exists() {
             panic!("a row has law, tests and tier: {row}")
         };
         assert!(
-            ["pure", "timed", "loopback", "world", "hostile"].contains(&tier),
+            ["pure", "timed", "loopback", "world", "cluster", "hostile"].contains(&tier),
             "{law}: unknown tier {tier}"
         );
         for test in tests.split(", ").map(|test| test.trim_matches('`')) {

@@ -43,6 +43,7 @@ fn workload(index: u32, policies: &Arc<PolicySet>) -> Arc<Workload> {
         labels: Arc::new(BTreeMap::new()),
         owner: "deployment".into(),
         ports: Vec::new(),
+        probed: Vec::new(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

@@ -217,6 +217,7 @@ mod tests {
             labels: Arc::new(BTreeMap::new()),
             owner: uid.into(),
             ports: Vec::new(),
+            probed: Vec::new(),
             capture: Capture::Captured,
             phase: Phase::Ready,
             waypoint: None,

@@ -267,6 +267,7 @@ pub(super) fn pod(name: &str, account: &str, address: &str) -> Workload {
         labels: Arc::default(),
         owner: name.into(),
         ports: Vec::new(),
+        probed: Vec::new(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

@@ -1,10 +1,8 @@
 //! The agent: gives every pod of its node that is wished captured, or is found captured, a task.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     convert::Infallible,
-    fs, io,
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -18,9 +16,9 @@ use tokio::{
 };
 
 use super::{
-    NamespaceError, PodNamespace, Standing, Tally, Wish,
-    pod::PodTask,
-    wish::{may_release, wishes},
+    Cluster, Host, NamespaceError, Namespaces, PodNamespace, Standing, Tally, Wish,
+    pod::{Means, PodTask},
+    wish::{announced, may_release, wishes},
 };
 use crate::zds::Announcements;
 
@@ -31,39 +29,59 @@ const FIRST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Agent {
     node: Arc<str>,
-    directory: PathBuf,
-    reader: Reader,
-    announcements: Announcements,
-    tally: Tally,
+    means: Means,
     tasks: HashMap<Arc<str>, watch::Sender<Option<Wish>>>,
     running: JoinSet<Arc<str>>,
     /// Whether pods were found captured that may not be released yet.
     held_back: bool,
+    /// The namespaces that were in the mesh when an agent last said so.
+    enabled_before: BTreeSet<Arc<str>>,
 }
 
 impl Agent {
     /// An agent that has done nothing yet.
-    pub fn new(node: &str, directory: &Path, reader: Reader, announcements: Announcements) -> Self {
-        Self {
-            node: node.into(),
-            directory: directory.to_owned(),
+    pub fn new(node: &str, namespaces: Namespaces, reader: Reader, announcements: Announcements, host: Host) -> Self {
+        let means = Means {
+            namespaces,
             reader,
             announcements,
             tally: Tally::new(),
+            host,
+            cluster: None,
+        };
+        Self {
+            node: node.into(),
+            means,
             tasks: HashMap::new(),
             running: JoinSet::new(),
             held_back: false,
+            enabled_before: BTreeSet::new(),
         }
+    }
+
+    /// Annotates captured pods at this API server.
+    #[must_use]
+    pub fn telling(mut self, cluster: Cluster) -> Self {
+        self.means.cluster = Some(cluster);
+        self
+    }
+
+    /// Knows that these namespaces were in the mesh already: a pod of theirs that is found uncaptured ran
+    /// uncaptured.
+    #[must_use]
+    pub fn after(mut self, enabled: BTreeSet<Arc<str>>) -> Self {
+        self.enabled_before = enabled;
+        self
     }
 
     /// What it tells of its pods.
     pub fn tally(&self) -> Tally {
-        self.tally.clone()
+        self.means.tally.clone()
     }
 
     /// Works for ever. `told` is opened once every pod there is has been announced.
     pub async fn run(mut self, told: Gate) -> Infallible {
-        let mut reader = self.reader.clone();
+        let mut reader = self.means.reader.clone();
         let mut snapshot = reader.load();
         while !snapshot.complete {
             snapshot = reader.changed().await;
@@ -73,7 +91,8 @@ impl Agent {
         self.adopt(&snapshot).await;
         drop(pending);
         self.first(announced).await;
-        self.announcements.complete();
+        self.means.announcements.complete();
+        self.means.host.settle();
         told.set(true);
         loop {
             tokio::select! {
@@ -100,50 +119,59 @@ impl Agent {
             });
         }
         for (uid, wish) in wishes {
-            self.begin(uid, Some(wish), None, pending);
+            let was_wished =
+                pending.is_some() && (wish.told == Some(true) || self.enabled_before.contains(&wish.pod.namespace));
+            let mut task = self.task(uid);
+            (task.pending, task.was_wished) = (pending.cloned(), was_wished);
+            self.begin(task, Some(wish));
         }
     }
 
     /// Finds pods that an earlier agent captured and nobody wishes captured, and has them released.
     async fn adopt(&mut self, snapshot: &Snapshot) {
         self.held_back = false;
-        let found = namespaces(&self.directory).unwrap_or_else(|why| {
-            tracing::warn!(directory = %self.directory.display(), %why, "cannot look for captured pods");
+        let found = self.means.namespaces.uids().unwrap_or_else(|why| {
+            tracing::warn!(%why, "cannot look for captured pods");
             Vec::new()
         });
         for uid in found {
             if self.tasks.contains_key(&uid) {
                 continue;
             }
-            match captured(&self.directory, &uid).await {
+            match captured(&self.means.namespaces, &uid).await {
                 None => {}
                 Some(_) if !may_release(snapshot, &uid) => {
                     tracing::warn!(%uid, "a pod stays captured while objects that may say so cannot be read; see the problems");
                     self.held_back = true;
                 }
-                found => self.begin(uid, None, found, None),
+                found => {
+                    let mut task = self.task(uid.clone());
+                    task.namespace = found;
+                    task.pod = snapshot.workload(&uid).map(|known| announced(known));
+                    self.begin(task, None);
+                }
             }
         }
     }
 
-    fn begin(
-        &mut self,
-        uid: Arc<str>,
-        wish: Option<Wish>,
-        namespace: Option<PodNamespace>,
-        pending: Option<&mpsc::Sender<()>>,
-    ) {
-        let (sender, receiver) = watch::channel(wish);
-        let task = PodTask {
-            uid: uid.clone(),
-            directory: self.directory.clone(),
-            announcements: self.announcements.clone(),
-            tally: self.tally.clone(),
-            wish: receiver,
-            pending: pending.cloned(),
-            namespace,
+    fn task(&self, uid: Arc<str>) -> PodTask {
+        let (_, nothing) = watch::channel(None);
+        PodTask {
+            uid,
+            means: self.means.clone(),
+            wish: nothing,
+            pending: None,
+            namespace: None,
             in_force: None,
-        };
+            pod: None,
+            was_wished: false,
+        }
+    }
+
+    fn begin(&mut self, mut task: PodTask, wish: Option<Wish>) {
+        let (sender, receiver) = watch::channel(wish);
+        task.wish = receiver;
+        let uid = task.uid.clone();
         self.tasks.insert(uid.clone(), sender);
         self.running.spawn(async move {
             task.run().await;
@@ -170,10 +198,15 @@ impl Agent {
 }
 
 /// The namespace of this UID, if rules of ours stand in it.
-async fn captured(directory: &Path, uid: &Arc<str>) -> Option<PodNamespace> {
-    let namespace = match PodNamespace::open(directory, uid) {
+async fn captured(namespaces: &Namespaces, uid: &Arc<str>) -> Option<PodNamespace> {
+    let namespace = match namespaces.open(uid) {
         Ok(namespace) => namespace,
-        Err(NamespaceError::Absent(_) | NamespaceError::NotANamespace(_) | NamespaceError::OurOwn(_)) => return None,
+        Err(
+            NamespaceError::Absent(_)
+            | NamespaceError::NoProcess(_)
+            | NamespaceError::NotANamespace(_)
+            | NamespaceError::OurOwn(_),
+        ) => return None,
         Err(why) => {
             tracing::warn!(%uid, %why, "cannot look into a namespace");
             return None;
@@ -187,15 +220,4 @@ async fn captured(directory: &Path, uid: &Arc<str>) -> Option<PodNamespace> {
             None
         }
     }
-}
-
-/// Names in the directory of namespaces.
-fn namespaces(directory: &Path) -> io::Result<Vec<Arc<str>>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        if let Ok(name) = entry?.file_name().into_string() {
-            found.push(name.into());
-        }
-    }
-    Ok(found)
 }

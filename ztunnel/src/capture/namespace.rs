@@ -1,9 +1,10 @@
 //! One pod's network namespace, as the agent changes it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufReader},
+    net::{IpAddr, UdpSocket},
     ops::RangeInclusive,
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
@@ -14,7 +15,8 @@ use act::net::Netns;
 use rustix::fs::{OFlags, fstat, fstatfs, stat};
 
 use super::{
-    Guard,
+    Guard, Probes, Sandboxes,
+    addresses::addresses,
     programs::{ProgramError, ip, nft, nft_tells},
     rules::{self, Rules, SOURCE_KEPT, TABLE},
     sockets::Sockets,
@@ -30,10 +32,19 @@ const ROUTES: &str = "100";
 /// An open network namespace of a pod.
 #[derive(Debug, Clone)]
 pub struct PodNamespace {
-    path: PathBuf,
+    place: Place,
     file: Arc<OwnedFd>,
     inode: u64,
     netns: Netns,
+}
+
+/// Where a namespace was found.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// A file named by the pod's UID.
+    File(PathBuf),
+    /// The sandbox of the pod with this UID.
+    Sandbox(Arc<Sandboxes>, Arc<str>),
 }
 
 /// Why a pod's namespace cannot be used.
@@ -45,8 +56,24 @@ pub enum NamespaceError {
     /// It is something else.
     #[error("{0} is no network namespace: --netns-dir must hold the pods' namespaces by their UID")]
     NotANamespace(PathBuf),
-    /// It is this process' own: a pod on the host's network, or the wrong directory.
-    #[error("{0} is the agent's own network namespace, which is never captured")]
+    /// The pod has no sandbox yet, or no longer.
+    #[error("no process of the pod {0} runs on this node: the container runtime starts its sandbox first")]
+    NoProcess(Arc<str>),
+    /// It has not the addresses that the pod has.
+    #[error("{path} has not the pod's address {address} ({why}): it is another's, or its status is old")]
+    NotItsAddress {
+        /// Where it was found.
+        path: PathBuf,
+        /// The address that is missing.
+        address: IpAddr,
+        /// What the system says.
+        why: io::Error,
+    },
+    /// Too many sandboxes are being made at once.
+    #[error("more than {0} pod sandboxes are being made at once")]
+    TooMany(usize),
+    /// It is the host's: a pod on the host's network, or the wrong directory.
+    #[error("{0} is the network namespace of the host, which is never captured")]
     OurOwn(PathBuf),
     /// A UID that is no file name.
     #[error("the pod UID {0:?} is no file name")]
@@ -87,27 +114,63 @@ impl PodNamespace {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Err(NamespaceError::Absent(path)),
             Err(why) => return Err(system(why)),
         };
+        Self::of(file, Place::File(path))
+    }
+
+    /// Takes the namespace behind a descriptor.
+    ///
+    /// # Errors
+    /// [`NamespaceError`] when it is no network namespace, or our own.
+    pub(super) fn of(file: OwnedFd, place: Place) -> Result<Self, NamespaceError> {
+        let system = |why: io::Error| NamespaceError::System(place.label(), why);
         let kind = fstatfs(&file).map_err(|why| system(why.into()))?.f_type;
         if u64::try_from(kind) != Ok(NSFS) {
-            return Err(NamespaceError::NotANamespace(path));
+            return Err(NamespaceError::NotANamespace(place.label()));
         }
         let found = fstat(&file).map_err(|why| system(why.into()))?;
         let own = stat("/proc/self/ns/net").map_err(|why| system(why.into()))?;
         if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino) {
-            return Err(NamespaceError::OurOwn(path));
+            return Err(NamespaceError::OurOwn(place.label()));
         }
         let netns = Netns::new(file.try_clone().map_err(system)?);
         // entering shows that it is a namespace of the network, and that we may
         netns.run(|| Ok(())).map_err(|why| match why.kind() {
-            io::ErrorKind::InvalidInput => NamespaceError::NotANamespace(path.clone()),
+            io::ErrorKind::InvalidInput => NamespaceError::NotANamespace(place.label()),
             _ => system(why),
         })?;
         Ok(Self {
-            path,
+            place,
             inode: found.st_ino,
             file: Arc::new(file),
             netns,
         })
+    }
+
+    /// Its number, by which one namespace is told from another while either is open.
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Where it was found, for people.
+    pub(super) fn label(&self) -> PathBuf {
+        self.place.label()
+    }
+
+    /// Refuses a namespace that has not all of these addresses.
+    ///
+    /// # Errors
+    /// [`NamespaceError::NotItsAddress`].
+    pub fn has(&self, addresses: &[IpAddr]) -> Result<(), NamespaceError> {
+        for address in addresses {
+            // only an address of the namespace's own can be bound
+            let bound = self.netns.run(|| UdpSocket::bind((*address, 0)));
+            bound.map_err(|why| NamespaceError::NotItsAddress {
+                path: self.label(),
+                address: *address,
+                why,
+            })?;
+        }
+        Ok(())
     }
 
     /// The namespace's descriptor, for those it is announced to.
@@ -115,19 +178,29 @@ impl PodNamespace {
         self.file.clone()
     }
 
-    /// Whether the file in the directory still is this namespace. When not, holding it would keep a dead pod's
-    /// network alive.
+    /// Whether this still is the pod's namespace. When not, holding it would keep a dead pod's network alive.
     pub fn is_current(&self) -> bool {
-        stat(&self.path).is_ok_and(|found| found.st_ino == self.inode)
+        match &self.place {
+            Place::File(path) => stat(path).is_ok_and(|found| found.st_ino == self.inode),
+            Place::Sandbox(sandboxes, uid) => sandboxes.is_current(uid, self.inode),
+        }
+    }
+
+    /// Whether the pod's status cannot tell this namespace's addresses yet.
+    pub(super) fn is_new(&self) -> bool {
+        match &self.place {
+            Place::File(_) => false,
+            Place::Sandbox(sandboxes, uid) => sandboxes.is_new(uid),
+        }
     }
 
     /// Captures the pod, or brings its rules up to date.
     ///
     /// # Errors
     /// [`ProgramError`]; what was in force before is in force still.
-    pub async fn capture(&self, guard: &Guard) -> Result<(), ProgramError> {
+    pub async fn capture(&self, guard: &Guard, probes: &Probes) -> Result<(), ProgramError> {
         let rules = self
-            .rules(guard.clone())
+            .rules(guard.clone(), probes.clone())
             .map_err(|why| ProgramError::NotRun { program: "nft", why })?;
         self.routes("add", "replace").await?;
         nft(&self.netns, &rules::captured(&rules)).await.map(drop)
@@ -150,6 +223,14 @@ impl PodNamespace {
             nft(&self.netns, &rules::removed()).await?;
         }
         self.routes("del", "del").await
+    }
+
+    /// Its addresses, but loopback's.
+    ///
+    /// # Errors
+    /// [`ProgramError`].
+    pub async fn addresses(&self) -> Result<BTreeSet<IpAddr>, ProgramError> {
+        addresses(&self.netns).await
     }
 
     /// How far our rules in it go.
@@ -202,7 +283,7 @@ impl PodNamespace {
         Ok(sockets)
     }
 
-    fn rules(&self, guard: Guard) -> io::Result<Rules> {
+    fn rules(&self, guard: Guard, probes: Probes) -> io::Result<Rules> {
         let listening = self.sockets()?.listening;
         let range = self
             .netns
@@ -210,6 +291,7 @@ impl PodNamespace {
         let ephemeral = range.ok().and_then(|range| port_range(&range));
         Ok(Rules {
             guard,
+            probes,
             listening,
             ephemeral: ephemeral.unwrap_or_else(|| Rules::default().ephemeral),
         })
@@ -235,6 +317,15 @@ impl PodNamespace {
             ip(&self.netns, &marked).await?;
         }
         Ok(())
+    }
+}
+
+impl Place {
+    fn label(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Sandbox(_, uid) => format!("the network namespace of pod {uid}").into(),
+        }
     }
 }
 

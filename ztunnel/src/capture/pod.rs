@@ -1,39 +1,61 @@
 //! One pod's way through capture and release, as one task: it looks at what is wished, does the next step, and
 //! begins anew whenever the wish changes. Every step may be done twice.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
+use act::config::Reader;
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 
-use super::{Guard, NamespaceError, PodNamespace, Standing, Tally, Wish, tally::State};
-use crate::zds::{Announced, Announcements};
+use super::{
+    Cluster, Guard, Host, NamespaceError, Namespaces, PodNamespace, Ports, Probes, Standing, Tally, TellError, Wish,
+};
+use crate::zds::{Announced, Announcements, Pod};
 
 /// Waits between attempts at what failed: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How often a pod's namespace file is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long our own annotation may take to come back in a snapshot.
+const UNSEEN: Duration = Duration::from_secs(60);
 /// How many looks apart the counters and rules of a captured pod are read: at first, and later on.
 const LOOKS_PER_COUNT: (u32, u32) = (2, 64);
+/// The longest wait for a namespace that is not there yet.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
 /// How long a ztunnel's acknowledgement may take before the delay is reported.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// What a pod's task works with.
 pub(super) struct PodTask {
     pub(super) uid: Arc<str>,
-    pub(super) directory: PathBuf,
-    pub(super) announcements: Announcements,
-    pub(super) tally: Tally,
+    pub(super) means: Means,
     /// What is wished; `None`: not captured.
     pub(super) wish: watch::Receiver<Option<Wish>>,
     /// Dropped once the pod is announced, or turned out not to be.
     pub(super) pending: Option<mpsc::Sender<()>>,
     /// Its namespace, while it has one.
     pub(super) namespace: Option<PodNamespace>,
-    /// The guard of the rules in force; unknown right after a start.
-    pub(super) in_force: Option<Guard>,
+    /// What the rules in force say; unknown right after a start.
+    pub(super) in_force: Option<(Guard, Probes)>,
+    /// Who it is, as far as an object has said.
+    pub(super) pod: Option<Pod>,
+    /// Whether it was to be captured before this agent started: if it is not, it ran uncaptured.
+    pub(super) was_wished: bool,
+}
+
+/// What every pod's task works with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Means {
+    pub(super) namespaces: Namespaces,
+    pub(super) reader: Reader,
+    pub(super) announcements: Announcements,
+    pub(super) tally: Tally,
+    /// The host's side of probes.
+    pub(super) host: Host,
+    /// Where captured pods are annotated; nowhere when there is no API server.
+    pub(super) cluster: Option<Cluster>,
 }
 
 /// The namespace is another, or gone: the pod is announced no more.
@@ -43,7 +65,7 @@ struct Vanished;
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Look,
-    Capture(&'a Guard),
+    Capture(&'a Guard, &'a Probes),
     Release,
     Remove,
 }
@@ -52,7 +74,7 @@ impl Step<'_> {
     fn label(self) -> &'static str {
         match self {
             Self::Look => "look",
-            Self::Capture(_) => "capture",
+            Self::Capture(..) => "capture",
             Self::Release => "release",
             Self::Remove => "remove",
         }
@@ -67,11 +89,11 @@ impl PodTask {
             let wish = wishes.borrow_and_update().clone();
             tokio::select! {
                 biased;
-                changed = wishes.changed() => if changed.is_err() { return },
-                done = self.fulfil(wish) => if done { break },
+                asked = asks_otherwise(&mut wishes, &wish) => if !asked { return },
+                done = self.fulfil(wish.clone()) => if done { break },
             }
         }
-        self.tally.forget(&self.uid);
+        self.means.tally.forget(&self.uid);
     }
 
     /// Brings the pod to what is wished and keeps it there. Answers only when a pod not wished is rid of us.
@@ -80,51 +102,136 @@ impl PodTask {
             self.free().await;
             return true;
         };
+        self.pod = Some(wish.pod.clone());
         loop {
-            let Err(Vanished) = self.keep_captured(&wish).await;
-            self.announcements.withdraw(&self.uid);
-            self.namespace = None;
-            self.in_force = None;
+            if let Err(Vanished) = self.keep_captured(&wish).await {
+                self.means.announcements.withdraw(&self.uid);
+                self.means.host.dismiss(&self.uid);
+                self.namespace = None;
+                self.in_force = None;
+            }
         }
     }
 
-    async fn keep_captured(&mut self, wish: &Wish) -> Result<std::convert::Infallible, Vanished> {
+    /// Until its rules must be others.
+    async fn keep_captured(&mut self, wish: &Wish) -> Result<(), Vanished> {
         let namespace = self.wait_for_namespace(wish).await;
-        self.announcements.announce(Announced {
+        self.means.announcements.announce(Announced {
             pod: wish.pod.clone(),
             netns: namespace.file(),
         });
         self.pending = None;
         // rules that stand already are brought up to date at once: nothing passes them that should not meanwhile
         let standing = self.does(&namespace, Step::Look).await?;
+        let guard = if standing == Standing::Untouched && self.was_wished {
+            self.gap(wish)
+        } else {
+            wish.guard.clone()
+        };
+        self.was_wished = false;
         if standing != Standing::Captured {
             self.wait_for_ztunnel(&namespace, wish).await?;
         }
-        if self.in_force.as_ref() != Some(&wish.guard) || standing != Standing::Captured {
+        // the host's side first: a pod that expects it would refuse its probes meanwhile
+        let rules = (guard, self.admit(&namespace, wish).await);
+        if self.in_force.as_ref() != Some(&rules) || standing != Standing::Captured {
             self.in_force = None;
-            self.does(&namespace, Step::Capture(&wish.guard)).await?;
-            self.in_force = Some(wish.guard.clone());
+            self.does(&namespace, Step::Capture(&rules.0, &rules.1)).await?;
+            self.in_force = Some(rules.clone());
             tracing::info!(pod = %wish.pod.name, namespace = %wish.pod.namespace, uid = %self.uid, "captured");
         }
-        self.tally.state(&wish.pod, State::Captured, None);
-        self.watch(&namespace, wish).await
+        self.means.tally.captured(&wish.pod, namespace.inode());
+        tokio::select! {
+            never = self.tell(&wish.pod) => match never {},
+            ended = self.watch(&namespace, wish, &rules.1) => ended,
+        }
     }
 
-    /// A captured pod: counts, and repairs rules that somebody removed, until its namespace vanishes.
-    async fn watch(&mut self, namespace: &PodNamespace, wish: &Wish) -> Result<std::convert::Infallible, Vanished> {
+    /// Has the host know the pod, as far as its kubelet probes it.
+    async fn admit(&self, namespace: &PodNamespace, wish: &Wish) -> Probes {
+        let addresses = namespace.addresses().await.unwrap_or_else(|why| {
+            tracing::warn!(uid = %self.uid, %why, "cannot read a pod's addresses: the host does not know its probes");
+            BTreeSet::new()
+        });
+        self.means.host.admit(&self.uid, addresses, &wish.probed).await
+    }
+
+    /// The pod should have been captured when this agent started. What it opened or accepted meanwhile is cut.
+    fn gap(&self, wish: &Wish) -> Guard {
+        let what = "It ran uncaptured until weft-cni started; its earlier connections are reset.";
+        tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, "a pod ran uncaptured until now: its earlier connections are reset");
+        self.means.tally.waiting(&wish.pod, what.to_owned());
+        self.means.tally.gap(&self.uid);
+        if let Some(cluster) = &self.means.cluster {
+            cluster.warn(&wish.pod, "RanUncaptured", what.to_owned());
+        }
+        Guard {
+            tcp: Ports::all(),
+            datagrams: wish.guard.datagrams.clone(),
+        }
+    }
+
+    /// Keeps the pod's annotation saying that it is captured, which comes after the rules.
+    async fn tell(&self, pod: &Pod) -> Infallible {
+        let Some(cluster) = &self.means.cluster else {
+            return std::future::pending().await;
+        };
+        let mut wishes = self.wish.clone();
+        loop {
+            if told(&wishes) != Some(true) {
+                self.annotate(cluster, pod, true).await;
+            }
+            self.means.tally.annotated(&self.uid, true);
+            // the snapshot shows it a moment later; what takes it away after that is not us
+            let shown = wishes.wait_for(|wish| wish.as_ref().is_none_or(|wish| wish.told == Some(true)));
+            let _ = timeout(UNSEEN, shown).await;
+            let taken = wishes.wait_for(|wish| wish.as_ref().is_some_and(|wish| wish.told != Some(true)));
+            if taken.await.is_err() {
+                return std::future::pending().await;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Writes or removes the annotation, until the API server has taken it or the pod is gone.
+    async fn annotate(&self, cluster: &Cluster, pod: &Pod, captured: bool) {
+        let (mut wait, longest) = BACKOFF;
+        while let Err(TellError::Refused(why)) = cluster.tell(pod, captured).await {
+            tracing::warn!(pod = %pod.name, namespace = %pod.namespace, why, "cannot annotate a pod; trying again");
+            self.means.tally.failed("annotate");
+            self.means.tally.why(&self.uid, why);
+            sleep(wait).await;
+            wait = (wait * 2).min(longest);
+        }
+    }
+
+    /// Others stop sending HBONE before the pod is released. A pod that is gone is not told of.
+    async fn untell(&self) {
+        let known = self.means.reader.load().workload(&self.uid).is_some();
+        if let (Some(cluster), Some(pod), true) = (&self.means.cluster, &self.pod, known) {
+            self.annotate(cluster, pod, false).await;
+        }
+    }
+
+    /// A captured pod: counts, and repairs rules that somebody removed, until its namespace vanishes, or probes
+    /// come from elsewhere.
+    async fn watch(&self, namespace: &PodNamespace, wish: &Wish, probes: &Probes) -> Result<(), Vanished> {
         let (mut looks, most) = LOOKS_PER_COUNT;
         loop {
             self.count(namespace).await;
             for _ in 0..looks {
                 sleep(LOOK).await;
                 self.still(namespace)?;
+                if self.means.host.let_through(&wish.probed) != *probes {
+                    return Ok(());
+                }
             }
             looks = (looks * 2).min(most);
             let standing = self.does(namespace, Step::Look).await?;
             if standing != Standing::Captured {
                 tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, "somebody removed our rules: putting them back");
-                self.tally.failed("removed");
-                self.does(namespace, Step::Capture(&wish.guard)).await?;
+                self.means.tally.failed("removed");
+                self.does(namespace, Step::Capture(&wish.guard, probes)).await?;
             }
         }
     }
@@ -135,7 +242,7 @@ impl PodTask {
             // a namespace that vanishes meanwhile takes everything with it
             let _ = self.rid(&namespace).await;
         }
-        self.announcements.withdraw(&self.uid);
+        self.means.announcements.withdraw(&self.uid);
         self.pending = None;
         self.namespace = None;
         self.in_force = None;
@@ -143,14 +250,18 @@ impl PodTask {
 
     async fn rid(&mut self, namespace: &PodNamespace) -> Result<(), Vanished> {
         self.in_force = None;
-        self.tally.released(&self.uid);
         let standing = self.does(namespace, Step::Look).await?;
+        if standing == Standing::Captured {
+            self.untell().await;
+        }
+        self.means.tally.released(&self.uid);
+        self.means.host.dismiss(&self.uid);
         if standing == Standing::Captured {
             self.count(namespace).await;
             self.does(namespace, Step::Release).await?;
             tracing::info!(uid = %self.uid, "released; what was redirected goes on");
         }
-        self.announcements.withdraw(&self.uid);
+        self.means.announcements.withdraw(&self.uid);
         self.pending = None;
         if standing == Standing::Untouched {
             return Ok(());
@@ -174,49 +285,58 @@ impl PodTask {
         let (mut wait, longest) = BACKOFF;
         let mut said = String::new();
         loop {
-            if let Some(namespace) = self.namespace.as_ref().filter(|namespace| namespace.is_current()) {
-                return namespace.clone();
+            let why = match self.find_namespace() {
+                Ok(namespace) => return namespace,
+                Err(why) => why,
+            };
+            let absent = matches!(why, NamespaceError::Absent(_) | NamespaceError::NoProcess(_));
+            let why = why.to_string();
+            self.means.tally.waiting(&wish.pod, why.clone());
+            if !absent && why != said {
+                tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, why, "cannot capture a pod");
+                self.means.tally.failed("namespace");
+                said = why;
             }
-            match PodNamespace::open(&self.directory, &self.uid) {
-                Ok(namespace) => {
-                    self.in_force = None;
-                    self.namespace = Some(namespace.clone());
-                    return namespace;
-                }
-                Err(why) => {
-                    let absent = matches!(why, NamespaceError::Absent(_));
-                    let why = why.to_string();
-                    self.tally.state(&wish.pod, State::Waiting, Some(why.clone()));
-                    if !absent && why != said {
-                        tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, why, "cannot capture a pod");
-                        self.tally.failed("namespace");
-                        said = why;
-                    }
-                    // a namespace appears any moment; anything else takes a person
-                    let limit = if absent { LOOK } else { longest };
-                    sleep(wait).await;
-                    wait = (wait * 2).min(limit);
-                }
+            // a namespace appears any moment; anything else takes a person
+            let limit = if absent { LONGEST_LOOK } else { longest };
+            tokio::select! {
+                () = self.means.namespaces.handed() => {}
+                () = sleep(wait) => wait = (wait * 2).min(limit),
             }
         }
+    }
+
+    /// The pod's namespace, if it has the addresses the pod's status tells.
+    fn find_namespace(&mut self) -> Result<PodNamespace, NamespaceError> {
+        if let Some(namespace) = self.namespace.as_ref().filter(|namespace| namespace.is_current()) {
+            return Ok(namespace.clone());
+        }
+        let namespace = self.means.namespaces.open(&self.uid)?;
+        if !namespace.is_new() {
+            let wish = self.wish.borrow();
+            namespace.has(wish.as_ref().map_or(&[], |wish| &wish.addresses))?;
+        }
+        self.in_force = None;
+        self.namespace = Some(namespace.clone());
+        Ok(namespace)
     }
 
     /// Listeners and leaf come before rules.
     async fn wait_for_ztunnel(&self, namespace: &PodNamespace, wish: &Wish) -> Result<(), Vanished> {
         let mut waited = Duration::ZERO;
         loop {
-            let why = match self.announcements.standing(&self.uid) {
+            let why = match self.means.announcements.standing(&self.uid) {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(why)) => why,
-                None if self.announcements.ztunnels() == 0 => "no ztunnel is connected".to_owned(),
+                None if self.means.announcements.ztunnels() == 0 => "no ztunnel is connected".to_owned(),
                 None => "the ztunnel has not answered yet".to_owned(),
             };
             if waited == SLOW {
                 tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, why, "waiting to capture a pod");
-                self.tally.failed("ztunnel");
+                self.means.tally.failed("ztunnel");
             }
-            self.tally.state(&wish.pod, State::Waiting, Some(why));
-            if timeout(LOOK, self.announcements.served(&self.uid)).await.is_err() {
+            self.means.tally.waiting(&wish.pod, why);
+            if timeout(LOOK, self.means.announcements.served(&self.uid)).await.is_err() {
                 waited += LOOK;
             }
             self.still(namespace)?;
@@ -229,7 +349,7 @@ impl PodTask {
         loop {
             let done = match step {
                 Step::Look => namespace.standing().await,
-                Step::Capture(guard) => namespace.capture(guard).await.map(|()| Standing::Captured),
+                Step::Capture(guard, probes) => namespace.capture(guard, probes).await.map(|()| Standing::Captured),
                 Step::Release => namespace.release().await.map(|()| Standing::Released),
                 Step::Remove => namespace.remove().await.map(|()| Standing::Untouched),
             };
@@ -239,8 +359,8 @@ impl PodTask {
             };
             self.still(namespace)?;
             tracing::warn!(uid = %self.uid, step = step.label(), why, "cannot change a pod's network; trying again");
-            self.tally.failed(step.label());
-            self.tally.why(&self.uid, why);
+            self.means.tally.failed(step.label());
+            self.means.tally.why(&self.uid, why);
             sleep(wait).await;
             wait = (wait * 2).min(longest);
         }
@@ -248,7 +368,7 @@ impl PodTask {
 
     async fn count(&self, namespace: &PodNamespace) {
         match namespace.counters().await {
-            Ok(counters) => self.tally.counted(&self.uid, &counters),
+            Ok(counters) => self.means.tally.counted(&self.uid, &counters),
             Err(why) => tracing::debug!(uid = %self.uid, %why, "cannot read a pod's counters"),
         }
     }
@@ -256,4 +376,19 @@ impl PodTask {
     fn still(&self, namespace: &PodNamespace) -> Result<(), Vanished> {
         if namespace.is_current() { Ok(()) } else { Err(Vanished) }
     }
+}
+
+/// Resolves when other rules are wished than these; `false` when nobody wishes any more.
+async fn asks_otherwise(wishes: &mut watch::Receiver<Option<Wish>>, wish: &Option<Wish>) -> bool {
+    let otherwise = |now: &Option<Wish>| match (now, wish) {
+        (Some(now), Some(before)) => !now.asks_the_same(before),
+        (None, None) => false,
+        _ => true,
+    };
+    wishes.wait_for(otherwise).await.is_ok()
+}
+
+/// What the newest snapshot says of the pod's annotation.
+fn told(wishes: &watch::Receiver<Option<Wish>>) -> Option<bool> {
+    wishes.borrow().as_ref()?.told
 }

@@ -33,7 +33,7 @@ pub enum ProgramError {
     },
     /// It was refused the privilege.
     #[error(
-        "{program} is not permitted to change the pod's network: run weft-cni with CAP_NET_ADMIN and CAP_SYS_ADMIN ({said})"
+        "{program} is not permitted to change the network: run weft-cni with CAP_NET_ADMIN and CAP_SYS_ADMIN ({said})"
     )]
     NotPermitted {
         /// Which.
@@ -85,6 +85,14 @@ pub(super) async fn ip(netns: &Netns, arguments: &[&str]) -> Result<(), ProgramE
         }
         other => other.map(drop),
     }
+}
+
+/// Asks iproute2 something.
+///
+/// # Errors
+/// [`ProgramError`].
+pub(super) async fn ip_tells(netns: &Netns, arguments: &[&str]) -> Result<String, ProgramError> {
+    run(netns, "ip", arguments, "").await
 }
 
 /// Checks that both programs are there.

@@ -2,7 +2,8 @@
 //! transaction (design 7 and 19, `wire.md` §2.5). Pure.
 //!
 //! ```text
-//! from the wire   SYN, any port but 15008    -> 15006, the ztunnel's plaintext listener
+//! from the wire   SYN of the node's kubelet  passes, to the ports it probes
+//!                 SYN, any port but 15008    -> 15006, the ztunnel's plaintext listener
 //!                 15008                      -> 15008, its HBONE listener
 //! from the pod    SYN, not to itself         -> 15001, its outbound listener
 //! from the ztunnel (mark 0x539)              passes; over lo, in the client's name: the answers stay on lo
@@ -11,18 +12,18 @@
 //! A connection is redirected by its first packet alone. One whose first packet the rules did not see is *old*:
 //! it passes and is counted, or is reset where [`Guard`] says so.
 
-use std::{
-    collections::BTreeSet,
-    fmt::{self, Write},
-    ops::RangeInclusive,
-};
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use decide::model::{
     SO_MARK,
     ports::{HBONE, INBOUND_PLAINTEXT, OUTBOUND},
 };
 
-use super::ports::{Guard, Ports};
+use super::{
+    ports::{Guard, Ports},
+    probes::Probes,
+    script::Script,
+};
 
 /// The name of our table, of the family `inet`.
 pub const TABLE: &str = "weft";
@@ -35,6 +36,9 @@ const DIALLED: u32 = 0x112;
 const COUNTED: u32 = 0x113;
 /// Connection mark of an old connection that has been counted as reset.
 const CUT: u32 = 0x114;
+
+/// Connection mark of what the node's kubelet asks of the pod.
+const PROBE: u32 = 0x115;
 
 /// Connection tracking zone of what the ztunnel sends over lo in a client's name.
 const OWN_ZONE: u16 = 1;
@@ -70,6 +74,8 @@ pub struct Rules {
     pub ephemeral: RangeInclusive<u16>,
     /// Ports inside that range on which the pod listens: old connections to them are inbound.
     pub listening: BTreeSet<u16>,
+    /// What its node's kubelet may reach past the ztunnel.
+    pub probes: Probes,
 }
 
 /// How far a pod is captured.
@@ -105,6 +111,7 @@ impl Default for Rules {
             guard: Guard::default(),
             ephemeral: 32768..=60999,
             listening: BTreeSet::new(),
+            probes: Probes::default(),
         }
     }
 }
@@ -118,7 +125,7 @@ fn script(rules: &Rules, stage: Stage) -> String {
         script.line(format_args!("counter {counter} {{ }}"));
     }
     marks(&mut script);
-    redirects(&mut script, stage);
+    redirects(&mut script, &rules.probes, stage);
     let kept = Rules::default();
     let filtered = match stage {
         Stage::Captured => rules,
@@ -162,15 +169,21 @@ fn marks(script: &mut Script) {
     script.close();
 }
 
-/// Only a connection's first packet is redirected: later ones of an old connection must find their socket.
-fn redirects(script: &mut Script, stage: Stage) {
-    const FIRST: &str = "tcp flags & (fin | syn | rst | ack) == syn";
+/// A connection's first packet.
+pub(super) const FIRST: &str = "tcp flags & (fin | syn | rst | ack) == syn";
+
+/// Only a connection's first packet is redirected: later ones of an old connection must find their socket. What
+/// the kubelet asks is let through, so that it is answered with ztunnel and agent dead.
+fn redirects(script: &mut Script, probes: &Probes, stage: Stage) {
     script.chain("redirect_inbound", "type nat hook prerouting priority -100");
     if stage == Stage::Captured {
         script.line(format_args!("iifname \"lo\" return"));
         script.line(format_args!(
             "tcp dport {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} return"
         ));
+        for probe in probes.matches() {
+            script.line(format_args!("{probe} {FIRST} ct mark set {PROBE:#x} return"));
+        }
         script.line(format_args!(
             "fib daddr type local {FIRST} redirect to :{INBOUND_PLAINTEXT}"
         ));
@@ -201,7 +214,7 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("inbound_tcp", "");
     if stage == Stage::Captured {
         script.line(format_args!("tcp dport {HBONE} accept"));
-        script.line(format_args!("ct mark {DIALLED:#x} accept"));
+        script.line(format_args!("ct mark {{ {DIALLED:#x}, {PROBE:#x} }} accept"));
         script.line(format_args!("tcp flags & rst == rst accept"));
         script.line(format_args!(
             "tcp dport != {} goto old_inbound",
@@ -239,6 +252,7 @@ fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
         script.line(format_args!("oifname \"lo\" accept"));
         script.line(format_args!("meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} accept"));
         script.line(format_args!("ct status & dnat == dnat accept"));
+        script.line(format_args!("ct mark {PROBE:#x} accept"));
         script.line(format_args!("meta l4proto {DATAGRAMS} goto outbound_datagrams"));
         script.line(format_args!("tcp sport {HBONE} accept"));
         script.line(format_args!("tcp flags & rst == rst accept"));
@@ -309,54 +323,10 @@ fn guarded(field: &str, guard: &Ports) -> Option<String> {
     })
 }
 
-/// An indented text.
-#[derive(Default)]
-struct Script {
-    text: String,
-    depth: usize,
-}
-
-impl Script {
-    fn line(&mut self, line: fmt::Arguments<'_>) {
-        let indent = self.depth * 2;
-        // writing to a String does not fail
-        let _ = writeln!(self.text, "{:indent$}{line}", "");
-    }
-
-    fn open(&mut self, head: fmt::Arguments<'_>) {
-        self.line(format_args!("{head} {{"));
-        self.depth += 1;
-    }
-
-    /// A chain; without a hook, one that others go to.
-    fn chain(&mut self, name: &str, hook: &str) {
-        self.open(format_args!("chain {name}"));
-        if !hook.is_empty() {
-            self.line(format_args!("{hook}; policy accept;"));
-        }
-    }
-
-    fn close(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        self.line(format_args!("}}"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn golden(name: &str, script: &str) {
-        let path = format!("{}/src/capture/golden/{name}.nft", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("WEFT_GOLDEN").is_some() {
-            std::fs::write(&path, script).unwrap();
-        }
-        let expected = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(
-            script, expected,
-            "{path}: if the change is meant, test again with WEFT_GOLDEN=1"
-        );
-    }
+    use crate::capture::{probes::SourcePorts, script::golden};
 
     #[test]
     fn the_scripts_are_these() {
@@ -368,9 +338,22 @@ mod tests {
             },
             ephemeral: 40000..=50000,
             listening: BTreeSet::from([80, 41000, 42000]),
+            probes: Probes::default(),
         };
         golden("guarded", &captured(&rules));
         golden("released", &released());
+        let probes = Probes {
+            from: BTreeSet::from(["10.9.0.1".parse().unwrap(), "fd09::1".parse().unwrap()]),
+            sources: SourcePorts::default(),
+            ports: BTreeSet::from([8080, 9000]),
+        };
+        golden(
+            "probed",
+            &captured(&Rules {
+                probes,
+                ..Rules::default()
+            }),
+        );
         golden("removed", &removed());
     }
 

@@ -6,18 +6,20 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::rules::COUNTERS;
 use crate::zds::Pod;
 
 /// How far a pod is captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum State {
     /// It should be captured, and is not yet.
     Waiting,
     /// It is captured.
     Captured,
     /// It is released; connections that were redirected go on.
+    #[default]
     Released,
 }
 
@@ -25,16 +27,37 @@ pub enum State {
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     pods: Arc<Mutex<BTreeMap<Arc<str>, Told>>>,
+    changed: Arc<watch::Sender<u64>>,
+}
+
+/// How far a pod is, to those who wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Not captured, and what it waits for.
+    Waits(String),
+    /// Rules stand in the namespace of this number.
+    Captured {
+        /// Inode of the namespace.
+        inode: u64,
+        /// Whether its annotation says so.
+        annotated: bool,
+    },
 }
 
 /// One pod.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 struct Told {
     /// `<namespace>/<name>`; empty for one found in a namespace without an object.
     pod: String,
     state: State,
     /// What it waits for, or what failed last.
     why: Option<String>,
+    /// Inode of the namespace in which its rules stand.
+    namespace: Option<u64>,
+    /// Whether its annotation says that it is captured.
+    annotated: bool,
+    /// Whether it ran uncaptured, though it should not have, until this agent started.
+    gap: bool,
     /// What its rules counted when they were last read.
     #[serde(flatten)]
     counters: BTreeMap<&'static str, u64>,
@@ -47,6 +70,11 @@ impl Tally {
             "weft_cni_failures_total",
             "Steps of capture or release that failed, by step"
         );
+        metrics::describe_counter!(
+            "weft_cni_gaps_total",
+            "Pods that ran uncaptured, though they should not have, until this agent started"
+        );
+        metrics::counter!("weft_cni_gaps_total").absolute(0);
         for (counter, what) in COUNTERS {
             metrics::describe_counter!(format!("weft_cni_{counter}_total"), what);
             metrics::counter!(format!("weft_cni_{counter}_total")).absolute(0);
@@ -56,30 +84,73 @@ impl Tally {
         tally
     }
 
-    /// A pod's state, and what it waits for.
-    pub(super) fn state(&self, pod: &Pod, state: State, why: Option<String>) {
+    /// A pod waits for something.
+    pub(super) fn waiting(&self, pod: &Pod, why: String) {
+        self.put(pod, State::Waiting, |told| {
+            (told.why, told.namespace, told.annotated) = (Some(why), None, false);
+        });
+    }
+
+    /// A pod's rules stand, in the namespace of this number.
+    pub(super) fn captured(&self, pod: &Pod, inode: u64) {
+        self.put(pod, State::Captured, |told| {
+            (told.why, told.namespace) = (None, Some(inode))
+        });
+    }
+
+    /// A pod's annotation says that it is captured, or does not.
+    pub(super) fn annotated(&self, uid: &str, annotated: bool) {
+        if let Some(told) = self.lock().get_mut(uid) {
+            told.annotated = annotated;
+        }
+        self.tell();
+    }
+
+    /// A pod ran uncaptured though it should not have.
+    pub(super) fn gap(&self, uid: &str) {
+        metrics::counter!("weft_cni_gaps_total").increment(1);
+        if let Some(told) = self.lock().get_mut(uid) {
+            told.gap = true;
+        }
+    }
+
+    /// How far a pod is; `None` where nobody takes care of it.
+    pub fn progress(&self, uid: &str) -> Option<Progress> {
+        let pods = self.lock();
+        let told = pods.get(uid)?;
+        Some(match (told.state, told.namespace) {
+            (State::Captured, Some(inode)) => Progress::Captured {
+                inode,
+                annotated: told.annotated,
+            },
+            _ => Progress::Waits(told.why.clone().unwrap_or_default()),
+        })
+    }
+
+    /// Looks at every change from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn put(&self, pod: &Pod, state: State, set: impl FnOnce(&mut Told)) {
         let mut pods = self.lock();
-        let counters = pods.remove(&pod.uid).map(|told| told.counters).unwrap_or_default();
-        let told = Told {
-            pod: format!("{}/{}", pod.namespace, pod.name),
-            state,
-            why,
-            counters,
-        };
-        pods.insert(pod.uid.clone(), told);
+        let told = pods.entry(pod.uid.clone()).or_default();
+        (told.pod, told.state) = (format!("{}/{}", pod.namespace, pod.name), state);
+        set(told);
         self.gauge(&pods);
+        drop(pods);
+        self.tell();
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|version| *version += 1);
     }
 
     /// A pod is wished captured no more.
     pub(super) fn released(&self, uid: &Arc<str>) {
         let mut pods = self.lock();
-        let told = pods.entry(uid.clone()).or_insert_with(|| Told {
-            pod: String::new(),
-            state: State::Released,
-            why: None,
-            counters: BTreeMap::new(),
-        });
-        (told.state, told.why) = (State::Released, None);
+        let told = pods.entry(uid.clone()).or_default();
+        (told.state, told.why, told.namespace, told.annotated) = (State::Released, None, None, false);
         self.gauge(&pods);
     }
 
@@ -163,13 +234,20 @@ mod tests {
             namespace: "shop".into(),
             service_account: "cart".into(),
         };
-        tally.state(&pod, State::Captured, None);
+        tally.captured(&pod, 7);
+        tally.annotated("u", true);
+        let progress = Progress::Captured {
+            inode: 7,
+            annotated: true,
+        };
+        assert_eq!(tally.progress("u"), Some(progress));
         tally.counted("u", &BTreeMap::from([("old_inbound".to_owned(), 3)]));
-        tally.state(&pod, State::Waiting, Some("for a ztunnel".to_owned()));
+        tally.waiting(&pod, "for a ztunnel".to_owned());
         let dump = tally.dump();
         assert_eq!(dump["u"]["pod"], "shop/cart");
         assert_eq!(dump["u"]["old_inbound"], 3);
         assert_eq!(dump["u"]["why"], "for a ztunnel");
+        assert_eq!(tally.progress("u"), Some(Progress::Waits("for a ztunnel".to_owned())));
         tally.released(&pod.uid);
         assert_eq!(tally.count(State::Released), 1);
         tally.forget("u");

@@ -1,9 +1,9 @@
 //! What a snapshot wants of the pods of one node. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use decide::{
-    model::{ObjectRef, Phase, Workload},
+    model::{Capture, ObjectRef, Phase, Workload},
     snapshot::Snapshot,
 };
 
@@ -17,6 +17,19 @@ pub struct Wish {
     pub pod: Pod,
     /// Where nothing unproven may come in.
     pub guard: Guard,
+    /// Ports its kubelet probes.
+    pub probed: Vec<u16>,
+    /// The addresses its status tells; none for a pod that is being made.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it is told to be captured: by its annotation, where nodes tell it. `None` where labels alone say it.
+    pub told: Option<bool>,
+}
+
+impl Wish {
+    /// Whether two wishes ask for the same rules. Addresses and what is told are only looked at.
+    pub(super) fn asks_the_same(&self, other: &Self) -> bool {
+        self.pod == other.pod && self.guard == other.guard && self.probed == other.probed
+    }
 }
 
 /// Every pod of the node that should be captured, by UID.
@@ -25,14 +38,13 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
         .workloads
         .values()
         .filter(|workload| *workload.node == *node && is_wanted(workload));
+    let is_told = snapshot.mesh.capture_is_told;
     let wish = |workload: &Arc<Workload>| Wish {
-        pod: Pod {
-            uid: workload.uid.clone(),
-            name: workload.name.clone(),
-            namespace: workload.namespace.clone(),
-            service_account: workload.identity.service_account().into(),
-        },
+        pod: announced(workload),
         guard: Guard::of(&workload.policies),
+        probed: workload.probed.clone(),
+        addresses: workload.addresses.clone(),
+        told: is_told.then_some(workload.capture == Capture::Captured),
     };
     captured
         .map(|workload| (workload.uid.clone(), wish(workload)))
@@ -56,7 +68,18 @@ pub fn may_release(snapshot: &Snapshot, uid: &str) -> bool {
     }
 }
 
-fn is_wanted(workload: &Workload) -> bool {
+/// A workload, as it is announced.
+pub fn announced(workload: &Workload) -> Pod {
+    Pod {
+        uid: workload.uid.clone(),
+        name: workload.name.clone(),
+        namespace: workload.namespace.clone(),
+        service_account: workload.identity.service_account().into(),
+    }
+}
+
+/// Whether a pod should be captured.
+pub fn is_wanted(workload: &Workload) -> bool {
     workload.capture.is_enrolled() && workload.phase != Phase::Finished
 }
 
@@ -79,6 +102,7 @@ pub(super) mod tests {
             labels: Arc::default(),
             owner: uid.into(),
             ports: vec![],
+            probed: Vec::new(),
             capture,
             phase: Phase::Ready,
             waypoint: None,

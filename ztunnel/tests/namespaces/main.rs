@@ -7,7 +7,9 @@
 )]
 
 mod capture;
+mod cni;
 mod life;
 mod node;
 mod passing;
+mod probes;
 mod world;

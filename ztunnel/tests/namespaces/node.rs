@@ -13,7 +13,7 @@ use decide::{
 };
 use tokio::task::JoinHandle;
 use ztunnel::{
-    capture::{Agent, Tally},
+    capture::{Agent, Host, Namespaces, ProbeOptions, Tally},
     zds::{Announcements, listen},
 };
 
@@ -34,6 +34,11 @@ pub struct Node {
 
 impl Node {
     pub fn start(path: &Path, pods: &[Workload]) -> Self {
+        Self::of(path, Namespaces::Directory(NETNS.into()), pods, &[])
+    }
+
+    /// An agent that finds its pods in this way, and knows these namespaces of before.
+    pub fn of(path: &Path, namespaces: Namespaces, pods: &[Workload], enabled: &[&str]) -> Self {
         let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
         snapshot.complete = true;
         for pod in pods {
@@ -41,7 +46,15 @@ impl Node {
         }
         let (publisher, reader) = Reader::new(snapshot.clone());
         let announcements = Announcements::new();
-        let agent = Agent::new("n1", Path::new(NETNS), reader.clone(), announcements.clone());
+        let host = Host::new(ProbeOptions::default());
+        let agent = Agent::new(
+            "n1",
+            namespaces,
+            reader.clone(),
+            announcements.clone(),
+            host.clone(),
+        );
+        let agent = agent.after(enabled.iter().map(|name| (*name).into()).collect());
         Self {
             snapshot,
             reader,
@@ -50,6 +63,7 @@ impl Node {
             tally: agent.tally(),
             tasks: vec![
                 tokio::spawn(listen(path, announcements).unwrap()),
+                tokio::spawn(async move { match host.run().await {} }),
                 tokio::spawn(async move { match agent.run(Readiness::new().gate("pods")).await {} }),
             ],
         }
@@ -104,6 +118,7 @@ pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
         labels: Arc::default(),
         owner: pod.uid.into(),
         ports: vec![],
+        probed: Vec::new(),
         capture,
         phase: Phase::Ready,
         waypoint: None,

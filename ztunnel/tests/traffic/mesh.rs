@@ -234,6 +234,7 @@ pub(crate) fn pod(name: &str, address: &str) -> Workload {
         labels: Arc::default(),
         owner: name.into(),
         ports: Vec::new(),
+        probed: Vec::new(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

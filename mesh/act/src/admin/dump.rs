@@ -10,24 +10,10 @@ use super::Admin;
 /// `/config_dump`: process, readiness, mesh, workloads, services, waypoints, policies, problems, certificates,
 /// and what the process adds.
 pub(super) fn everything(admin: &Admin) -> Value {
-    let waits = admin.readiness.waits_for();
-    let mut dump = Map::new();
+    let mut dump = process(admin);
     let mut put = |name: &str, value: Value| drop(dump.insert(name.to_owned(), value));
-    put("process", json!(admin.process.0));
-    put("instance", json!(admin.process.1));
-    put("version", json!(env!("CARGO_PKG_VERSION")));
-    put("ready", json!(waits.is_empty()));
-    put("waitsFor", json!(waits));
-    put(
-        "dropped_log_lines",
-        json!(admin.logs.as_ref().map(crate::telemetry::Logs::dropped)),
-    );
     if let Some(reader) = &admin.reader {
         let snapshot = reader.load();
-        put(
-            "snapshot",
-            json!({ "version": snapshot.version, "complete": snapshot.complete }),
-        );
         put("mesh", value(&snapshot.mesh));
         put(
             "workloads",
@@ -49,10 +35,54 @@ pub(super) fn everything(admin: &Admin) -> Value {
     }
     put("problems", problems(admin));
     put("certificates", certificates(admin));
+    Value::Object(dump)
+}
+
+/// `/status`: `/config_dump` with counts where that has lists, so that asking every node costs little.
+pub(super) fn summary(admin: &Admin) -> Value {
+    let mut summary = process(admin);
+    let mut put = |name: &str, count: usize| drop(summary.insert(name.to_owned(), json!(count)));
+    if let Some(reader) = &admin.reader {
+        let snapshot = reader.load();
+        put("workloads", snapshot.workloads.len());
+        put("services", snapshot.services.len());
+        put("waypoints", snapshot.waypoints.len());
+        put(
+            "problems",
+            snapshot.problems.values().map(|problems| problems.len()).sum(),
+        );
+    }
+    let held = admin.certificates.as_ref().map(crate::certs::Certificates::list);
+    put("certificates", held.unwrap_or_default().len());
+    Value::Object(summary)
+}
+
+/// What both say of the process, and what the process adds.
+fn process(admin: &Admin) -> Map<String, Value> {
+    let waits = admin.readiness.waits_for();
+    let mut dump = Map::new();
+    let mut put = |name: &str, value: Value| drop(dump.insert(name.to_owned(), value));
+    put("process", json!(admin.process.0));
+    put("instance", json!(admin.process.1));
+    put("version", json!(env!("CARGO_PKG_VERSION")));
+    put("time", json!(seconds(SystemTime::now())));
+    put("ready", json!(waits.is_empty()));
+    put("waitsFor", json!(waits));
+    put(
+        "dropped_log_lines",
+        json!(admin.logs.as_ref().map(crate::telemetry::Logs::dropped)),
+    );
+    if let Some(reader) = &admin.reader {
+        let snapshot = reader.load();
+        put(
+            "snapshot",
+            json!({ "version": snapshot.version, "complete": snapshot.complete }),
+        );
+    }
     for (name, part) in &admin.parts {
         put(name, part());
     }
-    Value::Object(dump)
+    dump
 }
 
 /// Every problem, by file, line and object.

@@ -63,6 +63,11 @@ impl Admin {
     pub fn dump(&self) -> Value {
         dump::everything(self)
     }
+
+    /// The same in short, with counts where that has lists, as `/status` tells it.
+    pub fn status(&self) -> Value {
+        dump::summary(self)
+    }
 }
 
 impl fmt::Debug for Admin {

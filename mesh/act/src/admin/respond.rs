@@ -37,11 +37,13 @@ pub(super) async fn respond(admin: &Admin, scope: Scope, request: Request<Incomi
     let path = request.uri().path().to_owned();
     match (scope, request.method(), &*path) {
         (Scope::Admin | Scope::Ready, &Method::GET, "/healthz/ready") => ready(admin),
+        (Scope::Admin | Scope::Ready, &Method::GET, "/healthz/live") => text(StatusCode::OK, "alive\n".into()),
         (Scope::Admin | Scope::Metrics, &Method::GET, "/metrics" | "/stats/prometheus") => {
             text(StatusCode::OK, admin.metrics.render())
         }
         (Scope::Admin, &Method::GET, "/") => text(StatusCode::OK, INDEX.into()),
         (Scope::Admin, &Method::GET, "/config_dump") => json(&dump::everything(admin)),
+        (Scope::Admin, &Method::GET, "/status") => json(&dump::summary(admin)),
         (Scope::Admin, &Method::GET, "/problems") => json(&dump::problems(admin)),
         (Scope::Admin, &Method::GET, "/certs") => json(&dump::certificates(admin)),
         (Scope::Admin, &Method::GET, "/logging") => {
@@ -61,7 +63,9 @@ pub(super) async fn respond(admin: &Admin, scope: Scope, request: Request<Incomi
 
 const INDEX: &str = "\
 GET  /healthz/ready   200 when ready, else 503 and what is waited for
+GET  /healthz/live    200 as long as this process answers at all
 GET  /metrics         Prometheus metrics
+GET  /status          the same with counts where /config_dump has lists
 GET  /config_dump     everything this process knows
 GET  /problems        what users wrote that cannot be honoured
 GET  /certs           certificates held, without keys

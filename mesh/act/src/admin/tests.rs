@@ -61,6 +61,8 @@ async fn readiness_says_what_is_waited_for() {
         .expect("serves");
     let answer = ask(&socket, Method::GET, "/healthz/ready", "").await;
     assert_eq!(answer, (503, "waits for its first snapshot\n".into()));
+    // Who waits is alive: nobody may end it for that.
+    assert_eq!(ask(&socket, Method::GET, "/healthz/live", "").await.0, 200);
     gate.set(true);
     assert_eq!(ask(&socket, Method::GET, "/healthz/ready", "").await.0, 200);
 }
@@ -79,6 +81,12 @@ async fn the_dump_tells_what_the_process_knows() {
     assert_eq!(dump["instance"], "node-1");
     assert_eq!(dump["snapshot"]["complete"], false);
     assert_eq!(dump["pods"][0], "a");
+    let (status, body) = ask(&socket, Method::GET, "/status", "").await;
+    let summary: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(status, 200);
+    assert_eq!((&summary["workloads"], &summary["problems"]), (&0.into(), &0.into()));
+    assert!(summary["time"].as_u64() > Some(1_700_000_000), "{summary}");
+    assert_eq!(summary["pods"], dump["pods"]);
 }
 
 #[tokio::test]

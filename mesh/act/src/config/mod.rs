@@ -19,4 +19,4 @@ pub use feed::{Change, Feed};
 pub use objects::{FieldError, Object, Origin};
 pub use options::{Source, SourceOptions};
 pub use reader::Reader;
-pub use translate::CAPTURE;
+pub use translate::{CAPTURE, EXCLUDED, MODE, is_enabled};

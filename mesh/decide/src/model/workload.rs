@@ -27,6 +27,8 @@ pub struct Workload {
     pub owner: Arc<str>,
     /// Named container ports.
     pub ports: Vec<NamedPort>,
+    /// TCP ports its kubelet probes or calls: reached from the node by the kernel alone (design 18).
+    pub probed: Vec<u16>,
     /// Whether and how it speaks HBONE.
     pub capture: Capture,
     /// Where in its life it is.

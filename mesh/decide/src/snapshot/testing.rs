@@ -20,6 +20,7 @@ pub(crate) fn pod(namespace: &str, name: &str, address: &str) -> Workload {
         labels: Arc::default(),
         owner: name.into(),
         ports: Vec::new(),
+        probed: Vec::new(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

@@ -120,6 +120,22 @@ pub fn admit(document: Document, file: &Arc<str>) -> Option<Admission> {
     Some(Admission { object, place, ruling })
 }
 
+/// Judges an object of ours that an API server has let in already, by its own schema, older or newer than this one.
+pub fn judge_stored(value: Value) -> (Ruling, ObjectRef) {
+    let kind = Kind::of(&value);
+    let nowhere = Place {
+        file: "".into(),
+        line: 0,
+    };
+    let hearing = Hearing {
+        object: kind.name(&value, &nowhere, true),
+        origin: Origin::default(),
+        faults: Vec::new(),
+        unknown: Vec::new(),
+    };
+    hearing.judge(value, &kind)
+}
+
 /// What an object says of its type.
 #[derive(Debug)]
 struct Kind {

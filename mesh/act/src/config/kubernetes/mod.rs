@@ -1,22 +1,37 @@
 //! The cluster's source: watches of the API server.
+//!
+//! ```text
+//! watch of each kind -> read -> News -> [batch] gather -> Change -> Feed
+//! ```
+//!
+//! Everything that comes within a moment is one batch. The first list of every kind must be there before anything
+//! counts as known; a kind the server does not serve (its CustomResourceDefinition is missing) has no objects, one
+//! we may not read has any number. While the server is away the last good state stays, and that is told: a metric,
+//! a problem, one line in the log.
+
+mod backoff;
+mod batch;
+mod gather;
+mod outage;
+mod read;
+mod scope;
+mod shape;
+mod trouble;
+mod watch;
+mod wire;
+
+use std::{io, thread};
 
 use decide::model::MeshSettings;
+use tokio::sync::mpsc;
 
-use super::Reader;
+use self::{gather::Gather, watch::Watch};
+use super::{Feed, Reader};
 
-/// Which objects a process needs to know: its RBAC allows no more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// Everything that decides about traffic.
-    Proxy,
-    /// What decides which pods of this node are captured, and how.
-    Agent {
-        /// `spec.nodeName` of the pods.
-        node: String,
-    },
-    /// What decides who may hold which identity.
-    Authority,
-}
+pub use self::scope::{Resource, Scope};
+
+/// News that wait to be taken in; then the watches wait, and the server's own buffers hold the rest.
+const MOST_NEWS: usize = 1024;
 
 /// Why the API server cannot be watched at all.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +41,7 @@ pub enum KubernetesError {
     NoServer(String),
     /// The thread that watches cannot be started.
     #[error("no thread can be started to watch the API server ({0}): raise the limit of processes")]
-    NoThread(std::io::Error),
+    NoThread(io::Error),
 }
 
 /// A client of the API server that KUBECONFIG names, or of the cluster whose pod we run in.
@@ -43,6 +58,34 @@ pub async fn client() -> Result<kube::Client, KubernetesError> {
 ///
 /// # Errors
 /// [`KubernetesError`]; later troubles are told by metric, log and Problem, and what was known stays.
-pub fn watch(defaults: MeshSettings, _scope: Scope) -> Result<Reader, KubernetesError> {
-    Ok(super::Feed::new(defaults).1)
+pub fn watch(defaults: MeshSettings, scope: Scope) -> Result<Reader, KubernetesError> {
+    let (feed, reader) = Feed::new(defaults);
+    let (started, outcome) = std::sync::mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name("configuration".into());
+    let spawned = thread.spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(run(feed, &scope, &started)),
+            Err(error) => drop(started.send(Err(KubernetesError::NoThread(error)))),
+        }
+    });
+    spawned.map_err(KubernetesError::NoThread)?;
+    let died = || Err(KubernetesError::NoThread(io::ErrorKind::Interrupted.into()));
+    outcome.recv().unwrap_or_else(|_| died())?;
+    Ok(reader)
+}
+
+async fn run(feed: Feed, scope: &Scope, started: &std::sync::mpsc::SyncSender<Result<(), KubernetesError>>) {
+    let client = match client().await {
+        Ok(client) => client,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    let _ = started.send(Ok(()));
+    let (tell, news) = mpsc::channel(MOST_NEWS);
+    for (index, kind) in scope.kinds().iter().enumerate() {
+        let watch = Watch::new(client.clone(), kind, index, tell.clone()).only(scope.fields(kind));
+        tokio::spawn(watch.run());
+    }
+    drop(tell);
+    batch::run(feed, Gather::new(scope.kinds()), news).await;
 }

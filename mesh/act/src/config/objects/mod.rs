@@ -8,6 +8,7 @@ mod endpoint_slice;
 mod gateway;
 mod metadata;
 mod pod;
+mod probe;
 mod read;
 mod service;
 
@@ -25,6 +26,7 @@ pub use metadata::{Metadata, OwnerReference};
 pub use pod::{
     Container, ContainerPort, Pod, PodCondition, PodIp, PodPhase, PodSpec, PodStatus, Protocol, RestartPolicy,
 };
+pub use probe::{GrpcTarget, Handler, Lifecycle, Target};
 pub use read::FieldError;
 pub use service::{Service, ServicePort, ServiceSpec, ServiceType, TargetPort};
 

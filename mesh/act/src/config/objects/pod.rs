@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     Metadata,
+    probe::{Handler, Lifecycle},
     read::{FieldError, or_default, section},
 };
 
@@ -37,6 +38,9 @@ pub struct PodSpec {
     /// Its containers.
     #[serde(default, deserialize_with = "or_default")]
     pub containers: Vec<Container>,
+    /// What runs before them, or beside them (sidecars).
+    #[serde(default, deserialize_with = "or_default")]
+    pub init_containers: Vec<Container>,
     /// Whether its containers are started again.
     #[serde(default, deserialize_with = "or_default")]
     pub restart_policy: RestartPolicy,
@@ -44,10 +48,23 @@ pub struct PodSpec {
 
 /// One container.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Container {
     /// Ports it names.
     #[serde(default, deserialize_with = "or_default")]
     pub ports: Vec<ContainerPort>,
+    /// Whether it lives.
+    #[serde(default)]
+    pub liveness_probe: Option<Handler>,
+    /// Whether it is ready.
+    #[serde(default)]
+    pub readiness_probe: Option<Handler>,
+    /// Whether it has started.
+    #[serde(default)]
+    pub startup_probe: Option<Handler>,
+    /// What the kubelet calls around its life.
+    #[serde(default, deserialize_with = "or_default")]
+    pub lifecycle: Lifecycle,
 }
 
 /// One port of a container.

@@ -30,7 +30,7 @@ mod waypoint;
 mod workload;
 mod written;
 
-pub use workload::CAPTURE;
+pub use workload::{CAPTURE, EXCLUDED, MODE, is_enabled};
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -15,12 +15,13 @@ use super::{
 use crate::config::objects::{FieldError, Metadata, Pod, Protocol};
 
 const KIND: &str = "Pod";
-const MODE: &str = "weft.dev/dataplane-mode";
+/// Label of a Namespace or Pod: `ambient` has it in the mesh, `none` keeps it out.
+pub const MODE: &str = "weft.dev/dataplane-mode";
 /// Written by a pod's own node agent while the pod is captured.
 pub const CAPTURE: &str = "weft.dev/capture";
 const TUNNEL: &str = "weft.dev/tunnel";
-/// Never captured: what Kubernetes itself needs must not need us.
-const EXCLUDED: &str = "kube-system";
+/// The namespace never captured: what Kubernetes itself needs must not need us.
+pub const EXCLUDED: &str = "kube-system";
 
 impl Translation {
     /// Takes away the workload of a pod that is gone or has another UID now. Before any is put, because the UID
@@ -118,6 +119,7 @@ impl Translation {
             labels: pod.metadata.labels.clone(),
             owner: owner(&pod.metadata),
             ports: named_ports(pod),
+            probed: pod.probed_ports(),
             capture,
             phase: phase(pod),
             waypoint: binding.key,
@@ -168,11 +170,14 @@ impl Translation {
         } else if **namespace == *EXCLUDED || *namespace == self.snapshot.mesh.root_namespace {
             Capture::Outside
         } else {
-            let of_namespace = || mode(&self.store.namespace(namespace)?.metadata);
-            match mode(&pod.metadata).or_else(of_namespace) {
-                Some(true) if self.is_told_captured(pod) => Capture::Captured,
-                Some(true) => Capture::Awaited,
-                Some(false) | None => Capture::Outside,
+            let of_namespace = self.store.namespace(namespace).and_then(|it| it.metadata.label(MODE));
+            let of_pod = pod.metadata.label(MODE);
+            if !is_enabled(of_pod.map(|it| &**it), of_namespace.map(|it| &**it)) {
+                Capture::Outside
+            } else if self.is_told_captured(pod) {
+                Capture::Captured
+            } else {
+                Capture::Awaited
             }
         }
     }
@@ -230,13 +235,15 @@ impl Translation {
     }
 }
 
-/// What a namespace's or pod's label says of being in the mesh, if it says anything.
-fn mode(metadata: &Metadata) -> Option<bool> {
-    match &**metadata.label(MODE)? {
+/// Whether what the label [`MODE`] of a pod and of its namespace say has the pod in the mesh: the pod's own word
+/// counts first, one that nobody can honour is none (design 28).
+pub fn is_enabled(pod: Option<&str>, namespace: Option<&str>) -> bool {
+    let mode = |written: &str| match written {
         "ambient" => Some(true),
         "none" => Some(false),
         _ => None,
-    }
+    };
+    pod.and_then(mode).or_else(|| namespace.and_then(mode)) == Some(true)
 }
 
 /// A label nobody can honour.

@@ -1,0 +1,216 @@
+//! Load from a pod of the cluster: `weft-load client` runs in it, and its log is the report.
+
+use std::time::Duration;
+
+use act::process::Failure;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    cluster::{Cluster, text, until},
+    manifests::IMAGE,
+};
+use crate::{
+    check::Point,
+    load::{Report, unix_milliseconds},
+};
+
+/// New connections a second, as the promises say.
+pub(super) const RATE: u32 = 50;
+/// How long a request may take before it counts as failed.
+const PATIENCE: &str = "10s";
+/// How long a pod may take to start, and a client to end once it is asked.
+const POD: Duration = Duration::from_secs(60);
+
+/// A client in a pod of its own, under way.
+#[derive(Debug)]
+pub(super) struct PodLoad {
+    cluster: Cluster,
+    namespace: String,
+    pod: String,
+    started: Instant,
+    started_at: u64,
+}
+
+/// Where load comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct From<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) account: &'a str,
+    pub(super) node: &'a str,
+}
+
+/// What came of load, and for how long it was made.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) report: Report,
+    pub(super) lasted: Duration,
+    pub(super) started_at: u64,
+}
+
+impl PodLoad {
+    /// Starts a client of new connections at [`RATE`] and waits for its first answer.
+    pub(super) async fn start(cluster: &Cluster, from: From<'_>, name: &str, url: &str) -> Result<Self, Failure> {
+        let rate = RATE.to_string();
+        Self::start_with(cluster, from, name, &[url, "--rate", &rate]).await
+    }
+
+    /// Starts a client with these words of `weft-load client` and waits for its first answer.
+    pub(super) async fn start_with(
+        cluster: &Cluster,
+        from: From<'_>,
+        name: &str,
+        words: &[&str],
+    ) -> Result<Self, Failure> {
+        let command = [&["weft-load", "client"], words, &["--patience", PATIENCE]].concat();
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": from.namespace, "labels": {"app": name}},
+            "spec": {
+                "serviceAccountName": from.account,
+                "nodeSelector": {"kubernetes.io/hostname": from.node},
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 15,
+                "containers": [{"name": "load", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": command}],
+            },
+        });
+        cluster.apply(&pod.to_string()).await?;
+        let load = Self {
+            cluster: cluster.clone(),
+            namespace: from.namespace.to_owned(),
+            pod: name.to_owned(),
+            started: Instant::now(),
+            started_at: unix_milliseconds(),
+        };
+        if until(POD, || async {
+            load.report()
+                .await
+                .is_ok_and(|report| report.answered() + report.downloaded() > 0)
+        })
+        .await
+        {
+            return Ok(load);
+        }
+        let seen = load
+            .report()
+            .await
+            .map(|report| report.summary())
+            .unwrap_or_else(|failure| failure.0);
+        Err(Failure(format!("load {name} gets no answer: {seen}")))
+    }
+
+    /// What became of its requests until now.
+    pub(super) async fn report(&self) -> Result<Report, Failure> {
+        Ok(Report::read(&self.cluster.logs(&self.namespace, &self.pod).await?))
+    }
+
+    /// Ends it, once all under way are told, and answers what became of its requests.
+    pub(super) async fn stop(self) -> Result<Outcome, Failure> {
+        let lasted = self.started.elapsed();
+        let kill = ["kill", "-TERM", "1"];
+        self.cluster.exec(&self.namespace, &self.pod, &kill).await?;
+        let ended = || async {
+            let pod = self.cluster.get(&["pod", "-n", &self.namespace, &self.pod]).await;
+            pod.is_ok_and(|pod| matches!(&*text(&pod, "/status/phase"), "Succeeded" | "Failed"))
+        };
+        if !until(POD, ended).await {
+            return Err(Failure(format!("load {} does not end when it is asked to", self.pod)));
+        }
+        let report = self.report().await?;
+        let words = ["delete", "pod", "-n", &*self.namespace, &*self.pod, "--wait=false"];
+        self.cluster.kubectl(&words).await?;
+        Ok(Outcome {
+            report,
+            lasted,
+            started_at: self.started_at,
+        })
+    }
+}
+
+impl Outcome {
+    /// Whether the client told everything, kept its rate and failed no request.
+    pub(super) fn is_flawless(&self) -> bool {
+        self.report.is_whole() && self.report.failed() == 0 && self.kept_its_rate()
+    }
+
+    /// Nine tenths of what it should have asked: a pod takes a moment to start, and this is no benchmark.
+    fn kept_its_rate(&self) -> bool {
+        let asked = self.report.answered() + self.report.failed();
+        let first = self.report.ticks.first().map_or(self.started_at, |tick| tick.at);
+        let last = self.report.ticks.last().map_or(first, |tick| tick.at);
+        asked * 10_000 >= last.saturating_sub(first) * u64::from(RATE) * 9
+    }
+
+    /// One phrase of everything.
+    pub(super) fn phrase(&self) -> String {
+        let mut text = format!(
+            "{} in {} s, slowest {} ms",
+            self.report.summary(),
+            self.lasted.as_secs(),
+            self.report.slowest()
+        );
+        if !self.report.is_whole() {
+            text += ", not told to its end";
+        }
+        if !self.kept_its_rate() {
+            text += ", fewer than its rate";
+        }
+        let failed = self.report.failed_at();
+        if !failed.is_empty() {
+            let at: Vec<_> = failed
+                .iter()
+                .map(|at| format!("{:.1} s", seconds(at.saturating_sub(self.started_at))))
+                .collect();
+            text += &format!(", first at {}", at.join(", "));
+        }
+        text
+    }
+}
+
+/// Asserts that load was flawless.
+pub(super) fn flawless(point: &mut Point, law: &str, outcome: Result<Outcome, Failure>) {
+    if let Some(outcome) = point.step(law, outcome) {
+        point.assert(law, "0 failed", outcome.phrase(), outcome.is_flawless());
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a time for people, of a few minutes")]
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Tick;
+
+    fn outcome(seconds: u64, answered: u64, failed: u64, last: bool) -> Outcome {
+        let tick = |at, last| Tick {
+            at,
+            last,
+            ..Tick::default()
+        };
+        let mut first = tick(1_000, false);
+        first.answers.insert("web".into(), answered);
+        if failed > 0 {
+            first.failures.insert("reset".into(), failed);
+        }
+        Outcome {
+            report: Report {
+                ticks: vec![first, tick(1_000 + seconds * 1_000, last)],
+            },
+            lasted: Duration::from_secs(seconds),
+            started_at: 0,
+        }
+    }
+
+    #[test]
+    fn load_is_flawless_only_when_whole_at_its_rate_and_without_failure() {
+        assert!(outcome(10, 500, 0, true).is_flawless());
+        assert!(!outcome(10, 500, 1, true).is_flawless());
+        assert!(!outcome(10, 500, 0, false).is_flawless());
+        assert!(!outcome(10, 400, 0, true).is_flawless());
+        assert!(outcome(10, 400, 0, true).phrase().contains("fewer than its rate"));
+        assert!(outcome(10, 499, 1, true).phrase().contains("first at 1.0 s"));
+    }
+}

@@ -1,0 +1,33 @@
+//! `weft-e2e`: the promises of the mesh on a real Kubernetes. Comes in: a cluster, by a kubeconfig or by the project's
+//! own tool. Goes out: one row per assertion, and on a failure what the mesh's pods said. Never: a promise that could
+//! not be tried counted as kept.
+
+mod artefacts;
+mod churn;
+mod cluster;
+mod control;
+mod first_request;
+mod forge;
+mod ground;
+mod ingress;
+mod load;
+mod manifests;
+mod measure;
+mod mesh;
+mod outage;
+mod outsider;
+mod probes;
+mod reach;
+mod rollouts;
+mod smoke;
+mod stage;
+mod standing;
+mod suite;
+mod through_waypoint;
+mod tokens;
+mod uninstall;
+mod wire;
+
+pub use control::Component;
+pub use reach::{Reach, ReachOptions};
+pub use suite::{Options, run};

@@ -1,0 +1,308 @@
+//! Point 6: whose token gets which identity signed, and whose does not; each refusal is audited.
+
+use std::time::Duration;
+
+use act::process::Failure;
+use serde_json::{Value, json};
+
+use super::{
+    cluster::{Cluster, Pod, text},
+    first_request::CLIENT,
+    forge,
+    manifests::{IMAGE, SHOP},
+    mesh::{self, CAS, Mark},
+    stage::{MESH, Stage},
+};
+use crate::{check::Point, world::first_line};
+
+/// What the CA wants tokens to be for.
+const AUDIENCE: &str = "weft-ca";
+/// The namespace the questions are asked from; outside the mesh.
+const TOOLS: &str = "e2e-tools";
+/// A pod of the host's network, a waypoint and its Gateway, both on the first node.
+const PODS: &str = include_str!("../../e2e/tokens.yaml");
+const IN_SHOP: &str = "spiffe://cluster.local/ns/e2e-shop/sa";
+
+/// One question to the CA.
+struct Question<'a> {
+    law: &'a str,
+    token: Result<String, Failure>,
+    wanted: String,
+    signed: bool,
+}
+
+/// Asks every question from a pod outside the mesh.
+pub(super) async fn check(stage: &Stage, point: &mut Point) {
+    let cluster = &stage.cluster;
+    stage.tell("tokens that must not get what they ask for");
+    if point.step("pods to ask about", lay(stage).await).is_none() {
+        return;
+    }
+    let found = async {
+        let own = ztunnel(cluster, stage.first_node()).await?;
+        let other = ztunnel(cluster, stage.last_node()).await?;
+        let client = cluster.pod(SHOP, "client").await?;
+        Ok((own, other, client))
+    };
+    let Some((own, other, client)) = point.step("a ztunnel on each node", found.await) else {
+        return;
+    };
+    let node_token =
+        |pod: Pod, audience: &'static str| async move { token(cluster, MESH, "ztunnel", &pod, audience).await };
+    let mine = node_token(own.clone(), AUDIENCE).await;
+    let forged = forged(stage, &mine);
+    let mut questions = vec![
+        question(
+            "a ztunnel's token gets the identity of a pod of its node",
+            node_token(own.clone(), AUDIENCE).await,
+            CLIENT,
+            true,
+        ),
+        question(
+            "a ztunnel's token asks for a pod of another node",
+            node_token(other, AUDIENCE).await,
+            CLIENT,
+            false,
+        ),
+        question(
+            "a ztunnel's token asks for a waypoint's service account",
+            node_token(own.clone(), AUDIENCE).await,
+            &format!("{IN_SHOP}/e2e-gateway"),
+            false,
+        ),
+        question(
+            "a ztunnel's token asks for a pod of the host's network",
+            node_token(own.clone(), AUDIENCE).await,
+            &format!("{IN_SHOP}/e2e-host"),
+            false,
+        ),
+        question(
+            "a plain pod's token asks for its own identity",
+            token(cluster, SHOP, "client", &client, AUDIENCE).await,
+            CLIENT,
+            false,
+        ),
+        question(
+            "a ztunnel's token of another audience",
+            node_token(own.clone(), "something-else").await,
+            CLIENT,
+            false,
+        ),
+        question("no token at all, but words", Ok("not.a.token".into()), CLIENT, false),
+    ];
+    match forged {
+        Some((living, expired)) => {
+            questions.push(question(
+                "a token signed by the cluster's key is believed while it lives",
+                living,
+                CLIENT,
+                true,
+            ));
+            questions.push(question("the same token, expired", expired, CLIENT, false));
+        }
+        None => stage.not_shown(
+            6,
+            "an expired token is refused",
+            "a token that is expired takes the cluster's own key",
+        ),
+    }
+    for question in questions {
+        ask(cluster, point, question).await;
+    }
+    point.step("the pods go", cluster.delete(&pods(stage)).await);
+    point.step("the tools go", cluster.remove_namespace(TOOLS).await);
+}
+
+fn question<'a>(law: &'a str, token: Result<String, Failure>, wanted: &str, signed: bool) -> Question<'a> {
+    Question {
+        law,
+        token,
+        wanted: wanted.to_owned(),
+        signed,
+    }
+}
+
+async fn ask(cluster: &Cluster, point: &mut Point, question: Question<'_>) {
+    let law = question.law;
+    let Some(token) = point.step(law, question.token) else {
+        return;
+    };
+    let mark = Mark::now();
+    let asked = async {
+        write(cluster, "/tmp/token", &token).await?;
+        let address = text(&cluster.get(&["service", "-n", MESH, "ca"]).await?, "/spec/clusterIP");
+        let address = format!("https://{address}:15012");
+        let words = [
+            "weft-load",
+            "sign",
+            "--ca",
+            &address,
+            "--ca-name",
+            "ca.weft-system.svc",
+            "--ca-root",
+            "/tmp/root.pem",
+            "--token",
+            "/tmp/token",
+            "--identity",
+            &question.wanted,
+            "--out",
+            "/tmp",
+        ];
+        cluster.exec(TOOLS, "tools", &words).await
+    };
+    let Some(finished) = point.step(law, asked.await) else {
+        return;
+    };
+    let said = first_line(&finished.stderr);
+    let expected = if question.signed { "signed" } else { "refused" };
+    let seen = if finished.success() { "signed" } else { said };
+    // A CA that is not reached refuses nothing.
+    let refused = !finished.success()
+        && ["refuse", "denied", "unauthenticated", "not entitled"]
+            .iter()
+            .any(|word| said.to_lowercase().contains(word));
+    point.assert(
+        law,
+        expected,
+        seen,
+        if question.signed { finished.success() } else { refused },
+    );
+    if question.signed {
+        return;
+    }
+    let event = mesh::awaited_event(cluster, CAS, "audit", &mark, |event| {
+        event.field("decision") != "issued" && event.is("wanted", &question.wanted)
+    });
+    let event = event.await;
+    let told = event.as_ref().map_or_else(
+        || "no audit line".into(),
+        |event| format!("{}: {}", event.field("decision"), event.field("reason")),
+    );
+    let audited = event.is_some_and(|event| !event.field("reason").is_empty());
+    point.assert(
+        &format!("{law}: audited with its reason"),
+        "an audit line",
+        told,
+        audited,
+    );
+}
+
+/// A pod to ask from, with the CA's root in it, and pods to ask about.
+async fn lay(stage: &Stage) -> Result<(), Failure> {
+    let cluster = &stage.cluster;
+    cluster.fresh_namespace(TOOLS).await?;
+    let tools = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tools", "namespace": TOOLS},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "tools", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "infinity"]}],
+        },
+    });
+    cluster.apply(&tools.to_string()).await?;
+    cluster.apply(&pods(stage)).await?;
+    for (namespace, pod) in [(TOOLS, "pod/tools"), (SHOP, "pod/e2e-host"), (SHOP, "pod/e2e-gateway")] {
+        let words = ["wait", "--for=condition=Ready", "-n", namespace, pod, "--timeout=50s"];
+        cluster.kubectl(&words).await?;
+    }
+    let root = cluster.get(&["configmap", "-n", MESH, "weft-root"]).await?;
+    write(cluster, "/tmp/root.pem", &text(&root, "/data/root.pem")).await
+}
+
+fn pods(stage: &Stage) -> String {
+    PODS.replace("NAMESPACE", SHOP)
+        .replace("FIRST_NODE", stage.first_node())
+        .replace("IMAGE", IMAGE)
+}
+
+async fn write(cluster: &Cluster, path: &str, content: &str) -> Result<(), Failure> {
+    let words = [
+        "exec",
+        "-i",
+        "-n",
+        TOOLS,
+        "tools",
+        "--",
+        "sh",
+        "-c",
+        &format!("cat > {path}"),
+    ];
+    let finished = cluster.try_kubectl(&words, content).await?;
+    match finished.success() {
+        true => Ok(()),
+        false => Err(Failure(format!(
+            "{path} is not written: {}",
+            first_line(&finished.stderr)
+        ))),
+    }
+}
+
+async fn ztunnel(cluster: &Cluster, node: &str) -> Result<Pod, Failure> {
+    let pods = cluster.pods(MESH, mesh::ZTUNNELS.selector).await?;
+    let mut here = pods
+        .into_iter()
+        .filter(|pod| pod.node == node && pod.running && !pod.ending);
+    here.next().ok_or_else(|| Failure(format!("no ztunnel runs on {node}")))
+}
+
+/// A token as the kubelet would mount it: bound to the pod.
+async fn token(
+    cluster: &Cluster,
+    namespace: &str,
+    account: &str,
+    pod: &Pod,
+    audience: &str,
+) -> Result<String, Failure> {
+    let audience = format!("--audience={audience}");
+    let name = format!("--bound-object-name={}", pod.name);
+    let uid = format!("--bound-object-uid={}", pod.uid);
+    let words = [
+        "create",
+        "token",
+        account,
+        "-n",
+        namespace,
+        &audience,
+        "--bound-object-kind=Pod",
+        &name,
+        &uid,
+    ];
+    cluster.kubectl(&words).await.map(|token| token.trim().to_owned())
+}
+
+/// The same claims signed again by the cluster's own key: living, and expired an hour ago.
+fn forged(
+    stage: &Stage,
+    token: &Result<String, Failure>,
+) -> Option<(Result<String, Failure>, Result<String, Failure>)> {
+    let key = stage.cluster.reach().token_key()?;
+    let again = |shift: i64| match token {
+        Ok(token) => forge::again(token, &key, |claims| shifted(claims, shift)),
+        Err(failure) => Err(Failure(failure.0.clone())),
+    };
+    let hour = i64::try_from(Duration::from_secs(3600).as_secs()).unwrap_or(i64::MAX);
+    Some((again(0), again(-2 * hour)))
+}
+
+/// Moves every time of the claims.
+fn shifted(claims: &mut Value, by: i64) {
+    for name in ["iat", "nbf", "exp"] {
+        if let Some(time) = claims.get(name).and_then(Value::as_i64) {
+            claims[name] = json!(time.saturating_add(by));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_of_the_claims_is_moved_and_nothing_else() {
+        let mut claims = json!({"iat": 100, "nbf": 100, "exp": 3700, "sub": "a", "warnafter": 7});
+        shifted(&mut claims, -50);
+        assert_eq!(
+            claims,
+            json!({"iat": 50, "nbf": 50, "exp": 3650, "sub": "a", "warnafter": 7})
+        );
+    }
+}

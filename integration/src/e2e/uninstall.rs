@@ -1,0 +1,88 @@
+//! Point 9: the mesh is removed while pods of it run, and the cluster is as it was.
+
+use std::time::Duration;
+
+use super::{
+    cluster::until,
+    manifests::{SHOP, service_url},
+    mesh,
+    stage::{MESH, Stage},
+    standing::Standing,
+};
+use crate::check::Point;
+
+/// Removes the mesh under its pods, then what the tests laid, and compares.
+pub(super) async fn check(stage: &Stage, point: &mut Point, before: Option<&Standing>) {
+    let cluster = &stage.cluster;
+    stage.tell("weft uninstall, while pods of the mesh run");
+    let running = cluster.pods(SHOP, "app").await.unwrap_or_default();
+    let Some(said) = point.step("`weft uninstall`", mesh::uninstall(cluster).await) else {
+        return;
+    };
+    let law = "pods that ran in the mesh run on, outside it";
+    if let Some(pods) = point.step(law, mesh::released(cluster, SHOP).await) {
+        let kept = pods.iter().filter(|pod| {
+            running
+                .iter()
+                .any(|was| was.uid == pod.uid && was.restarts == pod.restarts)
+        });
+        let seen = format!("{} of {} pods", kept.count(), running.len());
+        point.equal(law, format!("{0} of {0} pods", running.len()), seen);
+    }
+    let asked = async {
+        let client = cluster.pod(SHOP, "client").await?;
+        let url = service_url(cluster, SHOP, "far").await?;
+        Ok(mesh::answers(cluster, SHOP, &client.name, &[&*url], 200).await)
+    };
+    if let Some(answer) = point.step("and are answered", asked.await) {
+        point.assert("and are answered", "200", answer.phrase(), answer.status == 200);
+    }
+    let gone = until(Duration::from_secs(60), || async {
+        cluster.get(&["namespace", MESH]).await.is_err()
+    });
+    point.assert("the mesh's namespace is gone", "gone", "", gone.await);
+    let pods = Standing::of(cluster, &stage.nodes).await;
+    if let Some(standing) = point.step("how the cluster stands after", pods) {
+        let labels = standing
+            .ours()
+            .into_iter()
+            .filter(|(name, _)| !said.contains(name.as_str()));
+        let labels: Vec<_> = labels.map(|(name, marks)| format!("{name}: {marks}")).collect();
+        point.assert(
+            "no label or annotation of ours is left, but those named",
+            "none",
+            labels.join("; "),
+            labels.is_empty(),
+        );
+    }
+    point.step("the tests' own namespace goes", cluster.remove_namespace(SHOP).await);
+    let Some(before) = before else {
+        stage.not_shown(
+            9,
+            "the cluster is as it was before the mesh",
+            "the mesh was there before the tests",
+        );
+        return;
+    };
+    if !cluster.reach().is_ours() {
+        stage.not_shown(
+            9,
+            "nodes hold no rule and no CNI entry",
+            "the nodes are not ours to look into",
+        );
+    }
+    if let Some(after) = point.step(
+        "how the cluster stands after",
+        Standing::of(cluster, &stage.nodes).await,
+    ) {
+        let left = before.differences(&after);
+        let unnamed: Vec<_> = left.iter().filter(|left| !is_named(left, &said)).cloned().collect();
+        let law = "the cluster is as it was: nothing left, changed or gone that was not named";
+        point.assert(law, "nothing", unnamed.join("; "), unnamed.is_empty());
+    }
+}
+
+/// Whether what was said names what is left: its last word.
+fn is_named(left: &str, said: &str) -> bool {
+    left.rsplit(' ').next().is_some_and(|name| said.contains(name))
+}
