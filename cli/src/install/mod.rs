@@ -147,6 +147,7 @@ async fn carry_out(
     let deadline = Instant::now() + place.timeout;
     let mut plan = planned(values, place)?;
     plan.push(Record::of(values)?.object(&place.mesh_namespace)?);
+    plan.sort_by_key(Object::order);
     let found = preflight::check(api, &plan).await?;
     progress.step(&found.summary)?;
     for remark in found.remarks {
