@@ -41,3 +41,8 @@ pub use sandboxes::Sandboxes;
 pub use sockets::Sockets;
 pub use tally::{Progress, State, Tally};
 pub use wish::{Wish, announced, is_wanted, may_release, wishes};
+
+#[cfg(test)]
+pub(crate) mod testing {
+    pub(crate) use super::wish::tests::workload;
+}

@@ -91,7 +91,7 @@ pub(super) mod tests {
     use crate::capture::Ports;
 
     /// A pod on a node.
-    pub(in crate::capture) fn workload(uid: &str, node: &str, capture: Capture) -> Workload {
+    pub(crate) fn workload(uid: &str, node: &str, capture: Capture) -> Workload {
         Workload {
             uid: uid.into(),
             name: uid.into(),

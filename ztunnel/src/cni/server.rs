@@ -222,3 +222,50 @@ fn judge(snapshot: &Snapshot, pod: &PodName, node: &str) -> Result<(), Answer> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use decide::model::{Capture, MeshSettings};
+
+    use super::*;
+    use crate::capture::testing::workload;
+
+    #[test]
+    fn only_the_object_with_this_uid_says_whether_and_as_whom_a_pod_is_captured() {
+        let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
+        for (uid, node, capture) in [
+            ("mine", "n1", Capture::Awaited),
+            ("elsewhere", "n2", Capture::Awaited),
+            ("outside", "n1", Capture::Outside),
+            ("native", "n1", Capture::Native),
+        ] {
+            snapshot.put_workload(Arc::new(workload(uid, node, capture)));
+        }
+        let judged = |namespace: &str, name: &str, uid: &str| {
+            let pod = PodName {
+                namespace: namespace.into(),
+                name: name.into(),
+                uid: uid.into(),
+            };
+            judge(&snapshot, &pod, "n1")
+        };
+        assert_eq!(judged("shop", "mine", "mine"), Ok(()));
+        assert_eq!(judged("shop", "outside", "outside"), Err(Answer::NotEnrolled));
+        assert_eq!(judged("shop", "native", "native"), Err(Answer::NotEnrolled));
+        assert!(matches!(
+            judged("shop", "elsewhere", "elsewhere"),
+            Err(Answer::Waits { .. })
+        ));
+        // names of one pod and the UID of another are nobody's
+        for (namespace, name, uid) in [
+            ("shop", "outside", "mine"),
+            ("other", "mine", "mine"),
+            ("shop", "mine", "new"),
+        ] {
+            assert!(
+                matches!(judged(namespace, name, uid), Err(Answer::Unknown { .. })),
+                "{namespace}/{name}"
+            );
+        }
+    }
+}
