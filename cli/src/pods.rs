@@ -115,7 +115,8 @@ async fn waypoints(client: &Client) -> Result<Vec<Part>, String> {
         .collect())
 }
 
-fn proxy(client: &Client, pod: &Pod) -> Proxy {
+/// The proxy that runs in a pod.
+pub(crate) fn proxy(client: &Client, pod: &Pod) -> Proxy {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
