@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fmt clean build tools
+.PHONY: help demo test e2e lint bench fmt clean build tools
 
 PROGRAMS := nft nginx wrk tcpdump curl openssl ip unshare nsenter python3
 PACKAGES := nftables nginx-light wrk tcpdump curl openssl iproute2 util-linux python3 python3-venv
@@ -10,7 +10,7 @@ ENVOY := target/tools/envoy/bin/envoy
 BIN := target/debug
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: tools build ## run the mesh on this machine; CHECK=1 asserts every promise and exits 0 or 1; ONLY=1,4 picks some
 	@$(BIN)/weft demo --bin $(BIN) --envoy $(ENVOY) $(if $(CHECK),--check) $(if $(ONLY),--only $(ONLY))
@@ -18,6 +18,18 @@ demo: tools build ## run the mesh on this machine; CHECK=1 asserts every promise
 test: tools ## every test: pure, timed, loopback, network namespaces, then the demo's own check
 	cargo test --workspace --no-fail-fast
 	$(MAKE) --no-print-directory demo CHECK=1
+
+# The Kubernetes kinds that waypoints and routes are written in; not part of any cluster.
+GATEWAY_API := sigs.k8s.io/gateway-api@v1.4.0
+E2E := target/e2e
+
+e2e: tools build ## every promise on a real Kubernetes, ours or the one KUBECONFIG names; SMOKE=1 the short run; ONLY=1,4 picks some
+	@$(BIN)/weft-cluster images --bin $(BIN) --extra $(BIN)/weft-load
+	@kinds=$$(cd /tmp && go mod download -json $(GATEWAY_API) | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p')/config/crd/standard; \
+	asked="--gateway-api $$kinds --artefacts $(E2E)/artefacts $(if $(SMOKE),--smoke) $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)"; \
+	if [ -n "$$KUBECONFIG" ]; then exec $(BIN)/weft-e2e $$asked; fi; \
+	$(if $(KEEP),,trap '$(BIN)/weft-cluster --dir $(E2E)/cluster down' EXIT;) \
+	$(BIN)/weft-cluster --dir $(E2E)/cluster up && $(BIN)/weft-e2e --cluster $(E2E)/cluster $$asked
 
 lint: ## formatting, clippy without a warning, documentation, licences and sources of dependencies
 	cargo fmt --all --check

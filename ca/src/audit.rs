@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 use act::certs::Issued;
 use decide::{entitle::Caller, model::Identity};
 
-use crate::service::Refused;
+use crate::{proof::Proof, service::Refused};
 
 /// What is known of a request when it is decided.
 #[derive(Debug, Default)]
 pub struct Case {
     /// Where it came from.
     pub from: Option<SocketAddr>,
-    /// Who asked, once the token proved it.
+    /// What the token proved.
+    pub proof: Option<Proof>,
+    /// Who asked, once the pods told.
     pub caller: Option<Caller>,
     /// The identity asked for, once it was understood.
     pub wanted: Option<Identity>,
@@ -48,11 +50,17 @@ impl Case {
 
     /// Caller, node and pod in words; empty where there is none.
     fn parts(&self) -> (String, &str, &str) {
-        match &self.caller {
-            None => ("unknown".to_owned(), "", ""),
-            Some(Caller::Node { node, pod }) => ("node".to_owned(), node, pod),
-            Some(Caller::Pod { uid, identity }) => (identity.to_string(), "", uid),
-            Some(Caller::Mapped { subject, .. }) => (subject.to_string(), "", ""),
+        match (&self.caller, &self.proof) {
+            (None, Some(Proof::Pod(bound))) => {
+                let account = format!("service account {}/{}", bound.namespace, bound.account);
+                (account, bound.node.as_deref().unwrap_or_default(), &bound.uid)
+            }
+            (None, Some(Proof::Mapped { subject, .. })) | (Some(Caller::Mapped { subject, .. }), _) => {
+                (subject.to_string(), "", "")
+            }
+            (None, None) => ("unknown".to_owned(), "", ""),
+            (Some(Caller::Node { node, pod }), _) => ("node".to_owned(), node, pod),
+            (Some(Caller::Pod { uid, identity }), _) => (identity.to_string(), "", uid),
         }
     }
 }

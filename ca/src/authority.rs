@@ -1,96 +1,57 @@
-//! Who signs: the intermediate of the day under the root, made when there is none and anew before it ends.
+//! Who signs: the intermediate of the day under the root, made when there is none and anew before it ends, and
+//! taken over when another replica made it.
 
 use std::{
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use act::certs::{Issued, Issuer, Leaf, Name, Signed, SigningError, Validity, pem};
-use decide::model::Identity;
-use rcgen::{KeyPair, PublicKeyData};
+use act::certs::{Name, SigningError, Validity};
+use rcgen::PublicKeyData;
 use rustls::pki_types::CertificateDer;
 
-use crate::state::{Pair, State, StateError, read_certificates, unfit};
+use crate::{
+    chain::{Answer, BACK, Chain, Given, INTERMEDIATE_REST, Making},
+    store::{Document, Kept, Saved, StateError, Store},
+};
 
-const DAY: Duration = Duration::from_secs(86_400);
-const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
-const INTERMEDIATE_LIFE: Duration = Duration::from_secs(365 * 86_400);
-/// The intermediate is replaced when less is left of it: far more than the longest leaf, so that none is cut short.
-const INTERMEDIATE_REST: Duration = Duration::from_secs(90 * 86_400);
-/// Clocks of proxies may be this much behind ours (design 20).
-const BACK: Duration = Duration::from_secs(300);
-
-const ROOT: &str = "root";
-const INTERMEDIATE: &str = "intermediate";
-
-/// Certificates and keys given as files instead of made here.
-#[derive(Debug, Clone, Default)]
-pub struct Given {
-    /// PEM: every root to trust; the first is the one that signs.
-    pub root_certificate: Option<PathBuf>,
-    /// The first root's key; without it the intermediate must be given too.
-    pub root_key: Option<PathBuf>,
-    /// The intermediate and what is between it and the root, and its key.
-    pub intermediate: Option<Pair>,
-}
+/// Others that write at the same moment are given way so often.
+const MOST_TRIES: usize = 8;
 
 /// Signs leaves.
 #[derive(Debug)]
 pub struct SigningAuthority {
-    root: Root,
-    /// The intermediate was given: not ours to replace.
-    given: bool,
-    current: Mutex<Arc<Intermediate>>,
-}
-
-/// The root, and where what is below it is kept.
-#[derive(Debug)]
-struct Root {
-    state: State,
+    store: Box<dyn Store>,
+    given: Given,
     trust_domain: Arc<str>,
-    /// What makes intermediates, where its key is here.
-    issuer: Option<Issuer>,
-    /// Every root to trust.
-    bundle: Vec<CertificateDer<'static>>,
+    current: Mutex<Arc<Current>>,
 }
 
-/// What signs.
+/// What signs, and what it was loaded from.
 #[derive(Debug)]
-struct Intermediate {
-    issuer: Issuer,
-    /// What stands between it and the root.
-    above: Vec<CertificateDer<'static>>,
-}
-
-/// A signed leaf, with all that vouches for it.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The leaf.
-    pub issued: Issued,
-    /// Leaf and intermediates, and the roots.
-    pub signed: Signed,
+struct Current {
+    chain: Chain,
+    kept: Kept,
 }
 
 impl SigningAuthority {
-    /// Loads what the state directory and the given files hold, and makes what is missing. The public roots are
-    /// in the state directory's `root.pem` afterwards.
+    /// Loads what is kept and the given files, and makes what is missing. The public roots are kept as
+    /// `root.pem` afterwards.
     ///
     /// # Errors
     /// [`StateError`], one plain sentence with the remedy.
-    pub fn open(state: State, given: &Given, trust_domain: &str, now: SystemTime) -> Result<Self, StateError> {
-        let root = match &given.root_certificate {
-            Some(certificate) => Root::given(state, certificate, given.root_key.as_ref(), trust_domain)?,
-            None => Root::own(state, trust_domain, now)?,
-        };
-        let intermediate = match &given.intermediate {
-            Some(pair) => root.given_intermediate(pair, now)?,
-            None => root.own_intermediate(now)?,
-        };
+    pub async fn open(
+        store: Box<dyn Store>,
+        given: &Given,
+        trust_domain: &str,
+        now: SystemTime,
+    ) -> Result<Self, StateError> {
+        let current = settle(&*store, given, trust_domain, None, now).await?;
         Ok(Self {
-            root,
-            given: given.intermediate.is_some(),
-            current: Mutex::new(Arc::new(intermediate)),
+            store,
+            given: given.clone(),
+            trust_domain: trust_domain.into(),
+            current: Mutex::new(Arc::new(current)),
         })
     }
 
@@ -105,222 +66,122 @@ impl SigningAuthority {
         life: Duration,
         now: SystemTime,
     ) -> Result<Answer, SigningError> {
-        self.current()
-            .sign(key, name, Validity::around(now, BACK, life), &self.root.bundle)
+        self.current().chain.sign(key, name, Validity::around(now, BACK, life))
     }
 
-    /// Makes a new intermediate if little is left of this one; says whether it did.
+    /// Makes a new intermediate if little is left of this one, or takes over what another replica made; says
+    /// whether something else signs now.
     ///
     /// # Errors
-    /// [`StateError`] when it cannot be made or stored; the old one stays.
-    pub fn renew(&self, now: SystemTime) -> Result<bool, StateError> {
-        if self.given || self.current().rest(now) > INTERMEDIATE_REST {
+    /// [`StateError`] when it cannot be loaded, made or stored; the old one stays.
+    pub async fn renew(&self, now: SystemTime) -> Result<bool, StateError> {
+        let current = self.current();
+        let due = current.chain.rest(now) <= INTERMEDIATE_REST;
+        let ours = self.given.intermediate.is_none() && current.chain.has_root_key();
+        if !self.store.is_shared() && !(due && ours) {
             return Ok(false);
         }
-        let Some(root) = &self.root.issuer else {
+        let next = settle(&*self.store, &self.given, &self.trust_domain, Some(&current), now).await?;
+        if next.kept.documents() == current.kept.documents() {
             return Ok(false);
-        };
-        let next = self.root.new_intermediate(root, now)?;
+        }
+        if next.chain.bundle != current.chain.bundle {
+            tracing::error!("the root kept is another than before: certificates of the two do not verify each other");
+        }
+        tracing::info!(ends = %humantime::format_rfc3339_seconds(next.chain.ends()), "another intermediate signs now");
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(true)
     }
 
     /// Every root to trust.
-    pub fn roots(&self) -> &[CertificateDer<'static>] {
-        &self.root.bundle
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.current().chain.bundle.clone()
     }
 
     /// When what signs ends.
     pub fn ends(&self) -> SystemTime {
-        self.current().issuer.validity().not_after
+        self.current().chain.ends()
     }
 
-    fn current(&self) -> Arc<Intermediate> {
+    fn current(&self) -> Arc<Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Root {
-    /// A root from files; its key may stay elsewhere.
-    fn given(state: State, certificate: &Path, key: Option<&PathBuf>, trust_domain: &str) -> Result<Self, StateError> {
-        let own = state.pair(ROOT);
-        if own.key.exists() {
-            let why = "this state directory has a root of its own; give the other root another --state";
-            return Err(unfit(&own.key, why.to_owned()));
+/// Loads, makes what is missing, and keeps that, until nobody else wrote in between. What was kept before and is
+/// gone is put back, so that a Secret deleted by mistake does not end in a new root.
+async fn settle(
+    store: &dyn Store,
+    given: &Given,
+    trust_domain: &str,
+    before: Option<&Current>,
+    now: SystemTime,
+) -> Result<Current, StateError> {
+    for _ in 0..MOST_TRIES {
+        let mut kept = store.load().await?;
+        let mut new: Vec<Document> = Vec::new();
+        if let Some(before) = before.filter(|_| kept.is_empty()) {
+            tracing::error!(
+                place = store.place("root.pem"),
+                "the CA's keys are gone and put back from memory"
+            );
+            new.extend(before.kept.documents().clone());
         }
-        let bundle = read_certificates(certificate)?;
-        let issuer = match key {
-            Some(key) => {
-                let pair = Pair {
-                    certificate: certificate.to_owned(),
-                    key: key.clone(),
-                };
-                Some(pair.load()?.0)
-            }
-            None => None,
+        let making = Making {
+            kept: &kept.with(&new),
+            store,
+            given,
+            trust_domain,
+            now,
         };
-        state.write(&own.certificate, pem(&bundle).as_bytes())?;
-        Ok(Self {
-            state,
-            trust_domain: trust_domain.into(),
-            issuer,
-            bundle,
-        })
-    }
-
-    /// The state directory's root, made where there is none yet.
-    fn own(state: State, trust_domain: &str, now: SystemTime) -> Result<Self, StateError> {
-        let pair = state.pair(ROOT);
-        let signs_already = state.pair(INTERMEDIATE).certificate.exists();
-        let (issuer, bundle) = match (pair.certificate.exists(), pair.key.exists()) {
-            (true, true) => {
-                let (issuer, others) = pair.load()?;
-                let mut bundle = vec![issuer.certificate().clone()];
-                bundle.extend(others);
-                (Some(issuer), bundle)
+        let (chain, made) = making.chain()?;
+        new.extend(made);
+        if !new.is_empty() {
+            if store.save(&kept, &new).await? == Saved::Late {
+                continue;
             }
-            // The key is kept elsewhere; what it signed suffices.
-            (true, false) if signs_already => (None, read_certificates(&pair.certificate)?),
-            (true, false) => {
-                return Err(unfit(
-                    &pair.key,
-                    "it is missing, and its certificate is there".to_owned(),
-                ));
+            for (name, _) in &new {
+                tracing::info!(place = store.place(name), "kept anew");
             }
-            (false, _) if signs_already => {
-                return Err(unfit(
-                    &pair.certificate,
-                    "it is missing, and an intermediate is there".to_owned(),
-                ));
-            }
-            // A key alone is of a first start that did not get further; nobody has its certificate.
-            (false, _) => {
-                let name = format!("Weft root of {trust_domain}");
-                let validity = Validity::around(now, DAY, ROOT_LIFE);
-                let root =
-                    Issuer::root(&name, validity).map_err(|error| unfit(&pair.certificate, error.to_string()))?;
-                state.store(ROOT, &root)?;
-                tracing::info!(file = %pair.certificate.display(), "made a new root");
-                let bundle = vec![root.certificate().clone()];
-                (Some(root), bundle)
-            }
-        };
-        Ok(Self {
-            state,
-            trust_domain: trust_domain.into(),
-            issuer,
-            bundle,
-        })
-    }
-
-    fn given_intermediate(&self, pair: &Pair, now: SystemTime) -> Result<Intermediate, StateError> {
-        let (issuer, above) = pair.load()?;
-        let intermediate = Intermediate { issuer, above };
-        self.proves(&intermediate, now)
-            .map_err(|why| unfit(&pair.certificate, why))?;
-        Ok(intermediate)
-    }
-
-    /// The state directory's intermediate; made anew where the root's key is here and the stored one is
-    /// missing, does not fit the root, or ends soon.
-    fn own_intermediate(&self, now: SystemTime) -> Result<Intermediate, StateError> {
-        let pair = self.state.pair(INTERMEDIATE);
-        let stored = pair.load().and_then(|(issuer, above)| {
-            let stored = Intermediate { issuer, above };
-            self.proves(&stored, now).map_err(|why| unfit(&pair.certificate, why))?;
-            Ok(stored)
-        });
-        match (stored, &self.issuer) {
-            (Ok(stored), None) => Ok(stored),
-            (Ok(stored), Some(_)) if stored.rest(now) > INTERMEDIATE_REST => Ok(stored),
-            (Ok(_), Some(root)) => self.new_intermediate(root, now),
-            (Err(error), Some(root)) => {
-                if pair.certificate.exists() {
-                    tracing::warn!(%error, "the intermediate is made anew");
-                }
-                self.new_intermediate(root, now)
-            }
-            (Err(error), None) => Err(error),
+            kept = kept.with(&new);
         }
+        return Ok(Current { chain, kept });
     }
-
-    fn new_intermediate(&self, root: &Issuer, now: SystemTime) -> Result<Intermediate, StateError> {
-        let pair = self.state.pair(INTERMEDIATE);
-        let name = format!("Weft intermediate of {}", self.trust_domain);
-        let issuer = root
-            .intermediate(&name, Validity::around(now, DAY, INTERMEDIATE_LIFE))
-            .map_err(|error| unfit(&pair.certificate, error.to_string()))?;
-        let made = Intermediate {
-            issuer,
-            above: Vec::new(),
-        };
-        self.proves(&made, now)
-            .map_err(|why| unfit(&self.state.pair(ROOT).certificate, why))?;
-        self.state.store(INTERMEDIATE, &made.issuer)?;
-        tracing::info!(file = %pair.certificate.display(), "made a new intermediate");
-        Ok(made)
-    }
-
-    /// Whether peers would accept what this intermediate signs.
-    fn proves(&self, intermediate: &Intermediate, now: SystemTime) -> Result<(), String> {
-        let probe = Identity::new(&self.trust_domain, "probe", "probe").map_err(|error| error.to_string())?;
-        let key = KeyPair::generate().map_err(|error| error.to_string())?;
-        let answer = intermediate
-            .sign(
-                &key,
-                &Name::Identity(&probe),
-                Validity::around(now, BACK, DAY),
-                &self.bundle,
-            )
-            .map_err(|error| error.to_string())?;
-        Leaf::verified(&probe, key.serialize_der().into(), answer.signed, now)
-            .map(|_| ())
-            .map_err(|why| format!("what it signs does not hold under the root: {why}"))
-    }
-}
-
-impl Intermediate {
-    fn sign(
-        &self,
-        key: &impl PublicKeyData,
-        name: &Name<'_>,
-        validity: Validity,
-        roots: &[CertificateDer<'static>],
-    ) -> Result<Answer, SigningError> {
-        let issued = self.issuer.leaf(key, name, validity)?;
-        let mut chain = vec![issued.certificate.clone(), self.issuer.certificate().clone()];
-        chain.extend(self.above.iter().cloned());
-        Ok(Answer {
-            issued,
-            signed: Signed {
-                chain,
-                roots: roots.to_vec(),
-            },
-        })
-    }
-
-    fn rest(&self, now: SystemTime) -> Duration {
-        self.issuer.validity().not_after.duration_since(now).unwrap_or_default()
-    }
+    Err(StateError::Unavailable {
+        place: store.place("root.pem"),
+        why: "others write it all the time; look who does".to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
+    use act::certs::Leaf;
+    use decide::model::Identity;
+    use rcgen::KeyPair;
     use tempfile::TempDir;
 
     use super::*;
+    use crate::{
+        chain::{DAY, INTERMEDIATE_LIFE, Pair},
+        store::{Directory, shared::SharedStore},
+    };
 
     const MESH: &str = "cluster.local";
 
-    fn open(directory: &Path, given: &Given) -> Result<SigningAuthority, StateError> {
-        SigningAuthority::open(State::open(directory)?, given, MESH, SystemTime::now())
+    async fn open(directory: &Path, given: &Given) -> Result<SigningAuthority, StateError> {
+        let store = Box::new(Directory::open(directory)?);
+        SigningAuthority::open(store, given, MESH, SystemTime::now()).await
     }
 
-    fn made() -> (TempDir, Vec<CertificateDer<'static>>) {
+    async fn made() -> (TempDir, Vec<CertificateDer<'static>>) {
         let directory = tempfile::tempdir().unwrap();
-        let roots = open(directory.path(), &Given::default()).unwrap().roots().to_vec();
+        let roots = open(directory.path(), &Given::default())
+            .await
+            .unwrap()
+            .roots()
+            .to_vec();
         (directory, roots)
     }
 
@@ -340,11 +201,11 @@ mod tests {
         Leaf::verified(&web(), key.serialize_der().into(), answer.signed, now).unwrap();
     }
 
-    #[test]
-    fn a_second_start_has_the_same_root_and_keys_only_the_owner_reads() {
+    #[tokio::test]
+    async fn a_second_start_has_the_same_root_and_keys_only_the_owner_reads() {
         use std::os::unix::fs::PermissionsExt;
-        let (directory, roots) = made();
-        let again = open(directory.path(), &Given::default()).unwrap();
+        let (directory, roots) = made().await;
+        let again = open(directory.path(), &Given::default()).await.unwrap();
         signs_under(&again, &roots);
         let published = fs::read(directory.path().join("root.pem")).unwrap();
         assert_eq!(act::certs::certificates_of(&published).unwrap(), roots);
@@ -355,48 +216,48 @@ mod tests {
         }
     }
 
-    #[test]
-    fn two_cas_never_share_a_directory() {
+    #[tokio::test]
+    async fn two_cas_never_share_a_directory() {
         let directory = tempfile::tempdir().unwrap();
-        let first = open(directory.path(), &Given::default()).unwrap();
-        let error = open(directory.path(), &Given::default()).unwrap_err();
+        let first = open(directory.path(), &Given::default()).await.unwrap();
+        let error = open(directory.path(), &Given::default()).await.unwrap_err();
         assert!(matches!(error, StateError::InUse(_)), "{error}");
         drop(first);
-        open(directory.path(), &Given::default()).unwrap();
+        open(directory.path(), &Given::default()).await.unwrap();
     }
 
-    #[test]
-    fn a_start_that_was_cut_short_is_repaired() {
+    #[tokio::test]
+    async fn a_start_that_was_cut_short_is_repaired() {
         // After the root's key: nothing was ever signed, all is made anew.
-        let (directory, _) = made();
+        let (directory, _) = made().await;
         for gone in ["root.pem", "intermediate.pem", "intermediate.key"] {
             fs::remove_file(directory.path().join(gone)).unwrap();
         }
-        let authority = open(directory.path(), &Given::default()).unwrap();
-        signs_under(&authority, authority.roots());
+        let authority = open(directory.path(), &Given::default()).await.unwrap();
+        signs_under(&authority, &authority.roots());
         // Within the intermediate, or with one of another root: the root stays.
         for (file, text) in [
             ("intermediate.key", None),
             ("intermediate.pem", None),
             ("intermediate.pem", Some("x")),
         ] {
-            let (directory, roots) = made();
+            let (directory, roots) = made().await;
             let file = directory.path().join(file);
             match text {
                 Some(text) => fs::write(file, text).unwrap(),
                 None => fs::remove_file(file).unwrap(),
             }
-            signs_under(&open(directory.path(), &Given::default()).unwrap(), &roots);
+            signs_under(&open(directory.path(), &Given::default()).await.unwrap(), &roots);
         }
-        let ((directory, roots), (other, _)) = (made(), made());
+        let ((directory, roots), (other, _)) = (made().await, made().await);
         for file in ["intermediate.key", "intermediate.pem"] {
             fs::copy(other.path().join(file), directory.path().join(file)).unwrap();
         }
-        signs_under(&open(directory.path(), &Given::default()).unwrap(), &roots);
+        signs_under(&open(directory.path(), &Given::default()).await.unwrap(), &roots);
     }
 
-    #[test]
-    fn a_root_that_lost_a_part_is_never_replaced_silently() {
+    #[tokio::test]
+    async fn a_root_that_lost_a_part_is_never_replaced_silently() {
         let cases: [(&str, Option<&str>); 4] = [
             ("root.pem", None),
             (
@@ -407,37 +268,37 @@ mod tests {
             ("root.pem", Some("")),
         ];
         for (file, text) in cases {
-            let (directory, _) = made();
+            let (directory, _) = made().await;
             let file = directory.path().join(file);
             match text {
                 Some(text) => fs::write(&file, text).unwrap(),
                 None => fs::remove_file(&file).unwrap(),
             }
-            let error = open(directory.path(), &Given::default()).unwrap_err();
+            let error = open(directory.path(), &Given::default()).await.unwrap_err();
             assert!(matches!(error, StateError::Unfit { .. }), "{error}");
             assert!(error.to_string().contains("root."), "{error}");
         }
     }
 
-    #[test]
-    fn the_roots_key_may_be_kept_elsewhere() {
-        let (directory, roots) = made();
+    #[tokio::test]
+    async fn the_roots_key_may_be_kept_elsewhere() {
+        let (directory, roots) = made().await;
         let key = directory.path().join("root.key");
         let kept = fs::read(&key).unwrap();
         fs::remove_file(&key).unwrap();
-        let authority = open(directory.path(), &Given::default()).unwrap();
+        let authority = open(directory.path(), &Given::default()).await.unwrap();
         signs_under(&authority, &roots);
-        assert!(!authority.renew(SystemTime::now() + INTERMEDIATE_LIFE).unwrap());
+        assert!(!authority.renew(SystemTime::now() + INTERMEDIATE_LIFE).await.unwrap());
         drop(authority);
         fs::remove_file(directory.path().join("intermediate.key")).unwrap();
-        open(directory.path(), &Given::default()).unwrap_err();
+        open(directory.path(), &Given::default()).await.unwrap_err();
         fs::write(&key, kept).unwrap();
-        signs_under(&open(directory.path(), &Given::default()).unwrap(), &roots);
+        signs_under(&open(directory.path(), &Given::default()).await.unwrap(), &roots);
     }
 
-    #[test]
-    fn given_files_are_used_and_checked() {
-        let ((source, roots), (other, _), state) = (made(), made(), tempfile::tempdir().unwrap());
+    #[tokio::test]
+    async fn given_files_are_used_and_checked() {
+        let ((source, roots), (other, _), state) = (made().await, made().await, tempfile::tempdir().unwrap());
         let file = |directory: &TempDir, name: &str| directory.path().join(name);
         let pair = |directory: &TempDir| Pair {
             certificate: file(directory, "intermediate.pem"),
@@ -448,31 +309,111 @@ mod tests {
             root_key: None,
             intermediate: Some(pair(&source)),
         };
-        signs_under(&open(state.path(), &given).unwrap(), &roots);
+        signs_under(&open(state.path(), &given).await.unwrap(), &roots);
         given.intermediate = Some(pair(&other));
-        let error = open(state.path(), &given).unwrap_err();
+        let error = open(state.path(), &given).await.unwrap_err();
         assert!(error.to_string().contains("does not hold under the root"), "{error}");
         given.intermediate = None;
         given.root_key = Some(file(&source, "root.key"));
-        signs_under(&open(state.path(), &given).unwrap(), &roots);
-        let error = open(other.path(), &given).unwrap_err();
+        signs_under(&open(state.path(), &given).await.unwrap(), &roots);
+        let error = open(other.path(), &given).await.unwrap_err();
         assert!(error.to_string().contains("root of its own"), "{error}");
         given.root_key = Some(file(&other, "root.key"));
-        open(tempfile::tempdir().unwrap().path(), &given).unwrap_err();
+        open(tempfile::tempdir().unwrap().path(), &given).await.unwrap_err();
     }
 
-    #[test]
-    fn the_intermediate_is_renewed_before_it_ends_and_leaves_never_outlive_it() {
+    #[tokio::test]
+    async fn the_intermediate_is_renewed_before_it_ends_and_leaves_never_outlive_it() {
         let directory = tempfile::tempdir().unwrap();
-        let authority = open(directory.path(), &Given::default()).unwrap();
+        let authority = open(directory.path(), &Given::default()).await.unwrap();
         let (now, first) = (SystemTime::now(), authority.ends());
-        assert!(!authority.renew(now + DAY * 270).unwrap());
+        assert!(!authority.renew(now + DAY * 270).await.unwrap());
         let late = first - DAY;
         let key = KeyPair::generate().unwrap();
         let cut = authority.sign(&key, &Name::Identity(&web()), DAY * 7, late).unwrap();
         assert_eq!(cut.issued.validity.not_after, first);
-        assert!(authority.renew(late).unwrap());
+        assert!(authority.renew(late).await.unwrap());
         assert!(authority.ends() > first);
-        signs_under_at(&authority, authority.roots(), late);
+        signs_under_at(&authority, &authority.roots(), late);
+    }
+
+    async fn replica(store: &SharedStore, now: SystemTime) -> Result<SigningAuthority, StateError> {
+        SigningAuthority::open(Box::new(store.clone()), &Given::default(), MESH, now).await
+    }
+
+    #[tokio::test]
+    async fn of_replicas_that_start_at_once_exactly_one_makes_the_root() {
+        let (store, now) = (SharedStore::default(), SystemTime::now());
+        let (one, two, three) = tokio::join!(replica(&store, now), replica(&store, now), replica(&store, now));
+        let all = [one.unwrap(), two.unwrap(), three.unwrap()];
+        assert_eq!(store.written(), 1);
+        for replica in &all {
+            assert_eq!((replica.roots(), replica.ends()), (all[0].roots(), all[0].ends()));
+            signs_under(replica, &all[0].roots());
+        }
+        // An empty Secret that somebody made beforehand is as good as none.
+        let empty = SharedStore::default();
+        empty.kept.lock().unwrap().version = Some("x".into());
+        let (one, two) = tokio::join!(replica(&empty, now), replica(&empty, now));
+        assert_eq!((one.unwrap().roots(), empty.written()), (two.unwrap().roots(), 1));
+    }
+
+    #[tokio::test]
+    async fn one_replica_renews_the_intermediate_and_the_others_take_it_over() {
+        let (store, now) = (SharedStore::default(), SystemTime::now());
+        let all = [replica(&store, now).await.unwrap(), replica(&store, now).await.unwrap()];
+        let first = all[0].ends();
+        assert!(!all[0].renew(now + DAY).await.unwrap(), "nothing is due");
+        let late = first - DAY;
+        let (one, two) = tokio::join!(all[0].renew(late), all[1].renew(late));
+        assert!(one.unwrap() && two.unwrap());
+        assert_eq!(store.written(), 2, "the start's, and one renewal");
+        assert!(all[0].ends() > first);
+        assert_eq!((all[0].ends(), all[0].roots()), (all[1].ends(), all[1].roots()));
+        signs_under_at(&all[1], &all[0].roots(), late);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_takes_nothing_from_a_running_ca() {
+        let (store, now) = (SharedStore::default(), SystemTime::now());
+        let authority = replica(&store, now).await.unwrap();
+        *store.away.lock().unwrap() = true;
+        for now in [now + DAY, authority.ends() - DAY] {
+            let error = authority.renew(now).await.unwrap_err();
+            assert!(matches!(error, StateError::Unavailable { .. }), "{error}");
+            signs_under_at(&authority, &authority.roots(), now);
+        }
+        let error = replica(&store, now).await.unwrap_err();
+        assert!(matches!(error, StateError::Unavailable { .. }), "{error}");
+        assert_eq!(store.written(), 1);
+    }
+
+    #[tokio::test]
+    async fn keys_that_were_deleted_are_put_back_and_a_replica_that_starts_then_has_the_same_root() {
+        let (store, now) = (SharedStore::default(), SystemTime::now());
+        let authority = replica(&store, now).await.unwrap();
+        *store.kept.lock().unwrap() = Kept::default();
+        assert!(!authority.renew(now).await.unwrap(), "it signs as before");
+        let again = replica(&store, now).await.unwrap();
+        assert_eq!((again.roots(), again.ends()), (authority.roots(), authority.ends()));
+    }
+
+    #[tokio::test]
+    async fn another_root_in_the_store_is_taken_over() {
+        let (store, other, now) = (SharedStore::default(), SharedStore::default(), SystemTime::now());
+        let (authority, another) = (replica(&store, now).await.unwrap(), replica(&other, now).await.unwrap());
+        let foreign = other.kept.lock().unwrap().documents().clone();
+        *store.kept.lock().unwrap() = Kept::new(Some("other".into()), foreign);
+        assert!(authority.renew(now).await.unwrap());
+        signs_under(&authority, &another.roots());
+        // What does not hold is not.
+        let broken = other
+            .kept
+            .lock()
+            .unwrap()
+            .with(&[("root.key".to_owned(), b"x".to_vec())]);
+        *store.kept.lock().unwrap() = broken;
+        authority.renew(now).await.unwrap_err();
+        signs_under(&authority, &another.roots());
     }
 }

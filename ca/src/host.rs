@@ -49,13 +49,13 @@ impl Host {
         })
     }
 
-    /// Makes a new certificate once half of the old one's life is over.
+    /// Makes a new certificate once half of the old one's life is over, or at once where something else signs now.
     ///
     /// # Errors
     /// One plain sentence; the old one stays.
-    pub fn renew(&self, now: SystemTime) -> Result<(), String> {
-        let due = |current: &Certificate| current.renew_at <= now;
-        if due(&self.current.lock().unwrap_or_else(PoisonError::into_inner)) {
+    pub fn renew(&self, now: SystemTime, signer_changed: bool) -> Result<(), String> {
+        let due = self.current.lock().unwrap_or_else(PoisonError::into_inner).renew_at <= now;
+        if due || signer_changed {
             let fresh = issue(&self.names, &self.authority, now)?;
             *self.current.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         }

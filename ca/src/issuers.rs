@@ -30,7 +30,7 @@ use crate::{
 const MOST_BYTES: u64 = 4 << 20;
 
 /// Every issuer we believe, by the `iss` of its tokens.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Issuers(HashMap<String, Issuer>);
 
 /// An issuer of tokens.

@@ -2,11 +2,24 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use act::{admin::AdminOptions, authority::leaf_life, config::SourceOptions, telemetry::LogOptions};
+use act::{
+    admin::AdminOptions,
+    authority::leaf_life,
+    config::{Source, SourceOptions},
+    telemetry::LogOptions,
+};
 use clap::Parser;
 use rustls::pki_types::ServerName;
 
-use crate::{authority::Given, listen::Bounds, service::Terms, state::Pair, token::NodeRule};
+use crate::{
+    chain::{Given, Pair},
+    listen::Bounds,
+    proof::NodeRule,
+    service::Terms,
+};
+
+/// Where the issuers stand when no flag says otherwise.
+const ISSUERS: &str = "/etc/weft/issuers.yaml";
 
 /// Signs workload identities: who may hold which follows from tokens and from the pods that run.
 #[derive(Debug, Clone, Parser)]
@@ -18,20 +31,26 @@ pub struct Options {
     /// Directory of our own certificates and keys; made with a new root on first start
     #[arg(long, env = "WEFT_STATE", value_name = "DIR", default_value = "/var/lib/weft/ca")]
     pub state: PathBuf,
-    /// File with the token issuers we believe (YAML)
-    #[arg(
-        long,
-        env = "WEFT_ISSUERS",
-        value_name = "FILE",
-        default_value = "/etc/weft/issuers.yaml"
-    )]
-    pub issuers: PathBuf,
+    /// Secret of our own certificates and keys, shared by every replica, instead of a directory
+    #[arg(long, env = "WEFT_STATE_SECRET", value_name = "NS/NAME", value_parser = namespaced, conflicts_with = "state")]
+    pub state_secret: Option<(String, String)>,
+    /// File with the token issuers we believe (YAML) [default: /etc/weft/issuers.yaml; with --config kubernetes none:
+    /// the API server is asked about every token of an issuer that no file names]
+    #[arg(long, env = "WEFT_ISSUERS", value_name = "FILE")]
+    pub issuers: Option<PathBuf>,
+    /// Audience of the tokens that the API server is asked about
+    #[arg(long, env = "WEFT_AUDIENCE", value_name = "NAME", default_value = "weft-ca")]
+    pub audience: String,
+    /// Name of the ConfigMap with our roots (key `root.pem`), kept with --config kubernetes in the mesh's own
+    /// namespace and in each that has a waypoint
+    #[arg(long, env = "WEFT_ROOT_CONFIGMAP", value_name = "NAME", default_value = "weft-root")]
+    pub root_configmap: String,
     /// Where the pods are learned from.
     #[command(flatten)]
     pub source: SourceOptions,
     /// DNS name or address in our own server certificate; repeat or separate by commas
-    #[arg(long, env = "WEFT_NAME", value_name = "NAME", value_delimiter = ',', default_value = "ca.weft-system.svc",
-        value_parser = server_name)]
+    #[arg(long, env = "WEFT_NAME", value_name = "NAME", value_delimiter = ',',
+        default_value = "ca.weft-system.svc,ca.weft-system.svc.cluster.local,ca", value_parser = server_name)]
     pub name: Vec<ServerName<'static>>,
     /// How long a certificate lives when the caller does not say
     #[arg(long, env = "WEFT_LEAF_LIFE", value_name = "DURATION", default_value = "24h", value_parser = leaf_life)]
@@ -41,9 +60,10 @@ pub struct Options {
     pub max_leaf_life: Duration,
     /// Namespace and service account of ztunnel, which asks for the pods of its node
     #[arg(long, env = "WEFT_ZTUNNEL_ACCOUNT", value_name = "NS/NAME", default_value = "weft-system/ztunnel",
-        value_parser = account)]
+        value_parser = namespaced)]
     pub ztunnel_account: (String, String),
-    /// Believe a ztunnel only if its own pod is in the configuration; without it, the pod must fit only if it is there
+    /// Believe a ztunnel only if its own pod is known, always so with --config kubernetes; without it, the pod must
+    /// fit only if it is known
     #[arg(long, env = "WEFT_REQUIRE_NODE_POD")]
     pub require_node_pod: bool,
     /// Requests one caller may make at once
@@ -107,9 +127,20 @@ impl Options {
             most_life: self.max_leaf_life,
             nodes: NodeRule {
                 account: self.ztunnel_account.clone(),
-                require_pod: self.require_node_pod,
+                require_pod: self.require_node_pod || self.is_in_cluster(),
             },
         }
+    }
+
+    /// Whether the API server tells of pods and tokens.
+    pub fn is_in_cluster(&self) -> bool {
+        self.source.config == Source::Kubernetes
+    }
+
+    /// The file with the issuers, where there must be one.
+    pub fn issuers_file(&self) -> Option<PathBuf> {
+        let default = || (!self.is_in_cluster()).then(|| ISSUERS.into());
+        self.issuers.clone().or_else(default)
     }
 
     /// What strangers may do.
@@ -141,7 +172,7 @@ fn server_name(text: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(text.to_owned()).map_err(|_| "it is neither a DNS name nor an address".to_owned())
 }
 
-fn account(text: &str) -> Result<(String, String), String> {
+fn namespaced(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok((namespace.to_owned(), name.to_owned()))
@@ -167,11 +198,28 @@ mod tests {
         assert_eq!(options.terms().life, Duration::from_secs(86_400));
         let shorter = Options::parse_from(["ca", "--max-leaf-life", "60s", "--name", "ca,127.0.0.1"]);
         assert_eq!(shorter.terms().life, Duration::from_secs(60));
-        assert_eq!(shorter.name.len(), 2);
+        assert_eq!((shorter.name.len(), options.name.len()), (2, 3));
+        assert_eq!(options.issuers_file(), Some(ISSUERS.into()));
+        assert!(!options.terms().nodes.require_pod);
+        let cluster = [
+            "ca",
+            "--config",
+            "kubernetes",
+            "--state-secret",
+            "weft-system/weft-ca-keys",
+        ];
+        let cluster = Options::parse_from(cluster);
+        assert!(cluster.issuers_file().is_none() && cluster.terms().nodes.require_pod);
+        assert_eq!(
+            cluster.state_secret,
+            Some(("weft-system".to_owned(), "weft-ca-keys".to_owned()))
+        );
         for wrong in [
             &["ca", "--leaf-life", "1s"][..],
             &["ca", "--ztunnel-account", "x"],
             &["ca", "--root-key", "k"],
+            &["ca", "--state-secret", "x"],
+            &["ca", "--state-secret", "a/b", "--state", "c"],
             &["ca", "--trust-domain", "Bad/x"],
         ] {
             Options::try_parse_from(wrong).unwrap_err();

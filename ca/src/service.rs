@@ -25,17 +25,22 @@ use tonic::{Code, Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     audit::Case,
-    authority::{Answer, SigningAuthority},
+    authenticate::Authentication,
+    authority::SigningAuthority,
+    chain::Answer,
     csr::{BadCsr, Csr},
-    issuers::Issuers,
+    lookup::{Lookup, LookupError, Sought},
+    proof::{NodeRule, Proof},
     rate::Rate,
-    token::{self, NodeRule, TokenError},
+    token::TokenError,
 };
 
 /// No leaf lives shorter (design 20).
 const LEAST_LIFE: Duration = Duration::from_secs(30);
-/// A pod that its node knows already may reach us a little later.
-const LOOK_UP: Duration = Duration::from_secs(1);
+/// A pod that its node knows already may reach us a little later: waited for so long where nobody can be asked
+/// for it, and before somebody is.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE_BEFORE_LOOKUP: Duration = Duration::from_millis(150);
 
 /// What the CA gives to whom.
 #[derive(Debug, Clone)]
@@ -51,9 +56,11 @@ pub struct Terms {
 /// The service.
 pub struct Service {
     /// Whose tokens are believed.
-    pub issuers: Issuers,
+    pub authentication: Authentication,
     /// The pods.
     pub reader: Reader,
+    /// Where one that is not known yet is looked up.
+    pub lookup: Option<Lookup>,
     /// Who signs.
     pub authority: Arc<SigningAuthority>,
     /// How often each caller may ask.
@@ -77,6 +84,9 @@ pub enum Refused {
     /// The caller may not hold that identity.
     #[error(transparent)]
     NotEntitled(#[from] NotEntitled),
+    /// Not known here, and not to be looked up either.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     /// The CSR is worth nothing.
     #[error(transparent)]
     Csr(#[from] BadCsr),
@@ -119,20 +129,20 @@ impl Service {
         request: &IstioCertificateRequest,
         case: &mut Case,
     ) -> Result<Answer, Refused> {
-        let (issuer, claims) = token::verify(&self.issuers, bearer(metadata)?).await?;
+        let proof = self.authentication.proof(bearer(metadata)?, case.from).await?;
+        let proof = &*case.proof.insert(proof);
         let snapshot = self.reader.load();
         if !snapshot.complete {
             return Err(Refused::NotReady);
         }
-        let caller = &*case
-            .caller
-            .insert(token::caller(issuer, &claims, &snapshot, &self.terms.nodes)?);
+        let (caller, snapshot) = self.caller(proof, snapshot).await?;
+        let caller = &*case.caller.insert(caller);
         if !self.rate.admits(&bucket(caller)) {
             return Err(Refused::TooOften);
         }
         let csr = Csr::parse(&request.csr)?;
         let wanted = &*case.wanted.insert(wanted(request, caller, &csr)?);
-        self.entitle(caller, wanted, &snapshot).await?;
+        self.entitle(proof, caller, wanted, &snapshot).await?;
         let now = (self.clock)();
         let answer = self
             .authority
@@ -146,20 +156,54 @@ impl Service {
         Ok(answer)
     }
 
-    /// Entitled now, or by a change that arrives within [`LOOK_UP`] when the pod is not known here yet.
-    async fn entitle(&self, caller: &Caller, wanted: &Identity, snapshot: &Snapshot) -> Result<(), Refused> {
+    /// The caller by the pods known now, or by its own pod as it is found.
+    async fn caller(&self, proof: &Proof, snapshot: Arc<Snapshot>) -> Result<(Caller, Arc<Snapshot>), Refused> {
+        let rule = &self.terms.nodes;
+        let why = match proof.caller(&snapshot, rule) {
+            Ok(caller) => return Ok((caller, snapshot)),
+            Err(why) => why,
+        };
+        match (proof, &self.lookup) {
+            (Proof::Pod(bound), Some(lookup)) if snapshot.workload(&bound.uid).is_none() => {
+                let payer = format!("pod {}", bound.uid);
+                let snapshot = Arc::new(lookup.look(&payer, bound.sought(), &snapshot).await?);
+                Ok((proof.caller(&snapshot, rule)?, snapshot))
+            }
+            _ => Err(why.into()),
+        }
+    }
+
+    /// Entitled now, or by a change that arrives soon, or by what is found when it is looked for.
+    async fn entitle(
+        &self,
+        proof: &Proof,
+        caller: &Caller,
+        wanted: &Identity,
+        snapshot: &Snapshot,
+    ) -> Result<(), Refused> {
         let mut answer = entitle(caller, wanted, snapshot);
-        let deadline = Instant::now() + LOOK_UP;
+        let patience = if self.lookup.is_some() {
+            PATIENCE_BEFORE_LOOKUP
+        } else {
+            PATIENCE
+        };
+        let deadline = Instant::now() + patience;
         let mut reader = self.reader.clone();
         while let Err(why) = &answer
-            && may_be_late(caller, why)
+            && why.may_be_late(caller)
         {
             let Ok(snapshot) = timeout_at(deadline, reader.changed()).await else {
                 break;
             };
             answer = entitle(caller, wanted, &snapshot);
         }
-        Ok(answer?)
+        match (&answer, &self.lookup, sought(proof, caller, wanted)) {
+            (Err(why), Some(lookup), Some(sought)) if why.may_be_late(caller) => {
+                let found = lookup.look(&bucket(caller), sought, &self.reader.load()).await?;
+                Ok(entitle(caller, wanted, &found)?)
+            }
+            _ => Ok(answer?),
+        }
     }
 
     fn life(&self, request: &IstioCertificateRequest) -> Duration {
@@ -184,7 +228,9 @@ impl Refused {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Token(token) => token.label(),
-            Self::NotEntitled(_) => "not_entitled",
+            Self::NotEntitled(why) => why.label(),
+            Self::Lookup(LookupError::TooOften) => "too_many_lookups",
+            Self::Lookup(LookupError::Unavailable(_)) => "lookup",
             Self::Csr(_) => "bad_csr",
             Self::Wanted(_) => "bad_identity",
             Self::TooOften => "too_often",
@@ -195,7 +241,10 @@ impl Refused {
 
     fn status(&self) -> Status {
         let code = match self {
-            Self::Token(TokenError::Key(crate::keys::KeyError::Unavailable(_))) | Self::NotReady => Code::Unavailable,
+            Self::Token(TokenError::Key(crate::keys::KeyError::Unavailable(_)) | TokenError::Review(_))
+            | Self::Lookup(LookupError::Unavailable(_))
+            | Self::NotReady => Code::Unavailable,
+            Self::Token(TokenError::TooMany) | Self::Lookup(LookupError::TooOften) => Code::ResourceExhausted,
             Self::Token(_) => Code::Unauthenticated,
             Self::NotEntitled(_) => Code::PermissionDenied,
             Self::Csr(_) | Self::Wanted(_) => Code::InvalidArgument,
@@ -251,12 +300,12 @@ fn wanted(request: &IstioCertificateRequest, caller: &Caller, csr: &Csr) -> Resu
     }
 }
 
-/// Whether a change that is on its way could make this caller entitled.
-fn may_be_late(caller: &Caller, why: &NotEntitled) -> bool {
-    match (why, caller) {
-        (NotEntitled::NoSuchPodOnNode { .. }, _) => true,
-        (NotEntitled::NotItsOwn { wanted, .. }, Caller::Pod { identity, .. }) => wanted == identity,
-        _ => false,
+/// What to look for where this caller is refused.
+fn sought<'a>(proof: &'a Proof, caller: &'a Caller, wanted: &'a Identity) -> Option<Sought<'a>> {
+    match (caller, proof) {
+        (Caller::Node { node, .. }, _) => Some(Sought::OnNode { node, identity: wanted }),
+        (Caller::Pod { .. }, Proof::Pod(bound)) => Some(bound.sought()),
+        _ => None,
     }
 }
 

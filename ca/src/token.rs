@@ -1,36 +1,27 @@
-//! Who asks: a bearer token (RFC 7519) of an issuer we believe, and the caller it proves.
+//! Who asks: a bearer token (RFC 7519) of an issuer whose keys we have, and what it proves.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use decide::{
-    entitle::Caller,
-    model::{Identity, Phase},
-    snapshot::Snapshot,
-};
 use jsonwebtoken::{
     Algorithm, Validation, dangerous::insecure_decode_claims, decode, decode_header, errors::ErrorKind,
 };
 use serde::Deserialize;
 
 use crate::{
-    issuers::{Issuer, Issuers, Worth},
+    issuers::{Issuer, Worth},
     keys::KeyError,
+    proof::{Bound, Proof},
 };
 
+/// No token is larger.
 const MOST_TOKEN_BYTES: usize = 16 << 10;
 /// Clocks of issuer and CA may differ by this.
 const LEEWAY: u64 = 10;
 /// Signatures we allow: none that whoever can verify can also make.
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA];
 
-/// Which pods may ask for others.
-#[derive(Debug, Clone)]
-pub struct NodeRule {
-    /// Namespace and service account of the nodes' ztunnels.
-    pub account: (String, String),
-    /// The ztunnel's own pod must be known; else it must fit only if it is known.
-    pub require_pod: bool,
-}
+/// Said of a Kubernetes token that is no pod's.
+pub const NO_POD: &str = "it names no pod; use a projected service account token";
 
 /// Why a token proves nobody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +53,15 @@ pub enum TokenError {
     /// A Kubernetes token that is no pod's, or contradicts itself.
     #[error("the token is not bound to a pod: {0}")]
     NotBound(&'static str),
+    /// The API server, asked by TokenReview, does not authenticate it.
+    #[error("the API server does not authenticate the token: {0}")]
+    NotAuthenticated(Arc<str>),
+    /// The API server could not be asked.
+    #[error("the API server cannot be asked about the token: {0}")]
+    Review(Arc<str>),
+    /// Too many tokens are waiting to be looked at, or too many came from there.
+    #[error("too many tokens are asked about at once; wait and ask again")]
+    TooMany,
     /// The pod it is bound to is gone, elsewhere or another's.
     #[error("the token's pod {pod} {why}")]
     Pod {
@@ -72,17 +72,30 @@ pub enum TokenError {
     },
 }
 
+/// What a token says of itself before anything is verified: only to know whom to ask about it, and to refuse
+/// what nobody could accept without asking.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Unverified {
+    /// Who says to have made it.
+    pub iss: String,
+    /// Whom it is for.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub aud: Vec<String>,
+    /// Its end, in seconds since 1970.
+    pub exp: Option<i64>,
+}
+
 /// What a verified token says.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Claims {
+struct Claims {
     sub: String,
     #[serde(rename = "kubernetes.io")]
-    kubernetes: Option<Bound>,
+    kubernetes: Option<KubernetesClaims>,
 }
 
 /// What a Kubernetes token is bound to.
 #[derive(Debug, Clone, Deserialize)]
-struct Bound {
+struct KubernetesClaims {
     namespace: String,
     serviceaccount: Object,
     pod: Option<Object>,
@@ -109,36 +122,59 @@ impl TokenError {
             Self::Time => "token_time",
             Self::Audience => "token_audience",
             Self::NotBound(_) => "token_not_bound",
+            Self::NotAuthenticated(_) => "token_not_authenticated",
+            Self::Review(_) => "token_review",
+            Self::TooMany => "too_many_tokens",
             Self::Pod { .. } => "token_pod",
         }
     }
 }
 
-/// Verifies a token: signature, issuer, audience, time.
+impl Unverified {
+    /// Reads a token's claims.
+    ///
+    /// # Errors
+    /// [`TokenError::Malformed`].
+    pub fn of(token: &str) -> Result<Self, TokenError> {
+        let malformed = |why: &str| TokenError::Malformed(why.into());
+        if token.len() > MOST_TOKEN_BYTES {
+            return Err(malformed("it is too large"));
+        }
+        decode_header(token).map_err(|_| malformed("it is no JWT"))?;
+        insecure_decode_claims(token).map_err(|_| malformed("it names no issuer"))
+    }
+
+    /// Whether it could be meant for this audience and hold at this time (since 1970), if it is genuine.
+    ///
+    /// # Errors
+    /// [`TokenError::Audience`], [`TokenError::Time`], [`TokenError::Malformed`].
+    pub fn could_hold(&self, audience: &str, now: Duration) -> Result<(), TokenError> {
+        let end = self
+            .exp
+            .ok_or_else(|| TokenError::Malformed("it has no claim exp".into()))?;
+        if !self.aud.iter().any(|aud| aud == audience) {
+            return Err(TokenError::Audience);
+        }
+        if u64::try_from(end).unwrap_or(0) + LEEWAY <= now.as_secs() {
+            return Err(TokenError::Time);
+        }
+        Ok(())
+    }
+}
+
+/// Verifies a token of an issuer whose keys we have: signature, issuer, audience, time.
 ///
 /// # Errors
 /// [`TokenError`].
-pub async fn verify<'a>(issuers: &'a Issuers, token: &str) -> Result<(&'a Issuer, Claims), TokenError> {
-    /// Read before anything is verified: only to know by whose keys to verify.
-    #[derive(Deserialize)]
-    struct Issued {
-        iss: String,
-    }
+pub async fn verify(issuer: &Issuer, token: &str) -> Result<Proof, TokenError> {
     let malformed = |why: &str| TokenError::Malformed(why.into());
-    if token.len() > MOST_TOKEN_BYTES {
-        return Err(malformed("it is too large"));
-    }
     let header = decode_header(token).map_err(|_| malformed("it is no JWT"))?;
-    let Issued { iss } = insecure_decode_claims(token).map_err(|_| malformed("it names no issuer"))?;
     if !ALGORITHMS.contains(&header.alg) {
         return Err(TokenError::Algorithm);
     }
     if header.crit.is_some() {
         return Err(malformed("it has critical extensions, and none is known here"));
     }
-    let issuer = issuers
-        .named(&iss)
-        .ok_or_else(|| TokenError::Issuer(iss.chars().take(200).collect()))?;
     let mut validation = Validation::new(header.alg);
     validation.leeway = LEEWAY;
     validation.validate_nbf = true;
@@ -148,7 +184,7 @@ pub async fn verify<'a>(issuers: &'a Issuers, token: &str) -> Result<(&'a Issuer
     let mut why = TokenError::Signature;
     for candidate in issuer.keys.candidates(header.kid.as_deref(), header.alg).await? {
         match decode::<Claims>(token, &candidate.key, &validation) {
-            Ok(verified) => return Ok((issuer, verified.claims)),
+            Ok(verified) => return proof(issuer, &verified.claims),
             // Another key may fit, where the token names none.
             Err(error) => why = reason(error.kind()),
         }
@@ -157,6 +193,37 @@ pub async fn verify<'a>(issuers: &'a Issuers, token: &str) -> Result<(&'a Issuer
         }
     }
     Err(why)
+}
+
+fn proof(issuer: &Issuer, claims: &Claims) -> Result<Proof, TokenError> {
+    if let Worth::Mapping(identities) = &issuer.worth {
+        return Ok(Proof::Mapped {
+            subject: claims.sub.as_str().into(),
+            identities: identities.get(&claims.sub).cloned().unwrap_or_default(),
+        });
+    }
+    let not_bound = TokenError::NotBound;
+    let bound = claims
+        .kubernetes
+        .as_ref()
+        .ok_or_else(|| not_bound("it has no claim kubernetes.io"))?;
+    let account = format!(
+        "system:serviceaccount:{}:{}",
+        bound.namespace, bound.serviceaccount.name
+    );
+    if claims.sub != account {
+        return Err(not_bound("its subject is another service account than its claims say"));
+    }
+    let pod = bound.pod.as_ref().filter(|pod| !pod.uid.is_empty());
+    let pod = pod.ok_or_else(|| not_bound(NO_POD))?;
+    let node = bound.node.as_ref().filter(|node| !node.name.is_empty());
+    Ok(Proof::Pod(Bound {
+        namespace: bound.namespace.as_str().into(),
+        account: bound.serviceaccount.name.as_str().into(),
+        pod: pod.name.as_str().into(),
+        uid: pod.uid.as_str().into(),
+        node: node.map(|node| node.name.as_str().into()),
+    }))
 }
 
 fn reason(kind: &ErrorKind) -> TokenError {
@@ -175,49 +242,17 @@ fn reason(kind: &ErrorKind) -> TokenError {
     }
 }
 
-/// The caller that verified claims prove, by the pods of the snapshot.
-///
-/// # Errors
-/// [`TokenError::NotBound`], [`TokenError::Pod`].
-pub fn caller(issuer: &Issuer, claims: &Claims, snapshot: &Snapshot, rule: &NodeRule) -> Result<Caller, TokenError> {
-    if let Worth::Mapping(identities) = &issuer.worth {
-        return Ok(Caller::Mapped {
-            subject: claims.sub.as_str().into(),
-            identities: identities.get(&claims.sub).cloned().unwrap_or_default(),
-        });
+/// `aud` is one text or several (RFC 7519 4.1.3).
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        One(String),
+        Many(Vec<String>),
     }
-    let not_bound = TokenError::NotBound;
-    let bound = claims
-        .kubernetes
-        .as_ref()
-        .ok_or_else(|| not_bound("it has no claim kubernetes.io"))?;
-    let account = format!(
-        "system:serviceaccount:{}:{}",
-        bound.namespace, bound.serviceaccount.name
-    );
-    if claims.sub != account {
-        return Err(not_bound("its subject is another service account than its claims say"));
-    }
-    let pod = bound.pod.as_ref().filter(|pod| !pod.uid.is_empty());
-    let pod = pod.ok_or_else(|| not_bound("it names no pod; use a projected service account token"))?;
-    let uid: Arc<str> = pod.uid.as_str().into();
-    let identity = Identity::new(
-        &snapshot.mesh.trust_domain,
-        &bound.namespace,
-        &bound.serviceaccount.name,
-    )
-    .map_err(|_| not_bound("its service account cannot be an identity"))?;
-    if (&bound.namespace, &bound.serviceaccount.name) != (&rule.account.0, &rule.account.1) {
-        return Ok(Caller::Pod { uid, identity });
-    }
-    let node = bound.node.as_ref().filter(|node| !node.name.is_empty());
-    let node: Arc<str> = node.ok_or_else(|| not_bound("it names no node"))?.name.as_str().into();
-    let elsewhere = |why| TokenError::Pod { pod: uid.clone(), why };
-    match snapshot.workload(&uid) {
-        Some(known) if known.phase == Phase::Finished => Err(elsewhere("has finished")),
-        Some(known) if known.node != node => Err(elsewhere("runs on another node")),
-        Some(known) if known.identity != identity => Err(elsewhere("has another service account")),
-        None if rule.require_pod => Err(elsewhere("is not known here")),
-        _ => Ok(Caller::Node { node, pod: uid }),
-    }
+    Ok(match Option::<Form>::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Form::One(one)) => vec![one],
+        Some(Form::Many(many)) => many,
+    })
 }

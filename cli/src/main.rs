@@ -17,7 +17,7 @@ mod source;
 mod status;
 mod why;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -97,11 +97,8 @@ enum Ask {
     LogLevel(status::LogLevel),
     /// Every decision on the way of a connection or request, and the object that decided
     Why(why::Arguments),
-    /// Every problem in a directory of YAML: file, line and what to do
-    Check {
-        /// The directory
-        directory: PathBuf,
-    },
+    /// What stands in the mesh's way: in a cluster before and after the install, or in a directory of YAML
+    Check(check::Arguments),
     /// The version of this command, and of every proxy that runs
     Version,
 }
@@ -151,7 +148,7 @@ async fn ask(what: Ask, from: &SourceOptions, cluster: &ClusterOptions, format: 
         Ask::Certs => status::certs(&source().await?, format).await,
         Ask::LogLevel(which) => status::log_level(&source().await?, &which).await,
         Ask::Why(question) => why::run(&source().await?, &question, format).await,
-        Ask::Check { directory } => check::run(&directory, format),
+        Ask::Check(arguments) => check::run(&arguments, source(), format).await,
         Ask::Version => status::version(source().await, format).await,
     }
 }
@@ -186,8 +183,10 @@ mod tests {
             ("why a/b c.d:80 GET", false),
             ("why a/b", false),
             ("why a/b c.d:80 GET /x -H a", false),
-            ("check", false),
+            ("check", true),
             ("check d", true),
+            ("check --pre --context c", true),
+            ("check d --pre", false),
             ("--admin 127.0.0.1:15000 certs", true),
             ("--admin nowhere certs", false),
             ("--config d --admin 127.0.0.1:15000 status", false),

@@ -115,7 +115,7 @@ async fn waypoints(client: &Client) -> Result<Vec<Part>, String> {
         .collect())
 }
 
-/// The proxy that runs in a pod.
+/// A pod of the mesh as a proxy that can be asked.
 pub(crate) fn proxy(client: &Client, pod: &Pod) -> Proxy {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod keys;
+mod lookup;
 mod program;
 mod requests;
 mod stage;

@@ -18,14 +18,16 @@ use act::{
     net::Acceptor,
 };
 use ca::{
-    authority::{Given, SigningAuthority},
+    authenticate::Authentication,
+    authority::SigningAuthority,
+    chain::Given,
     host::Host,
     issuers::Issuers,
     listen::{self, Bounds},
+    proof::NodeRule,
     rate::Rate,
     service::{Service, Terms, system_clock},
-    state::State,
-    token::NodeRule,
+    store::Directory,
 };
 use decide::{
     model::{Capture, Identity, MeshSettings, Phase, PolicySet, WaypointKey, Workload},
@@ -168,13 +170,17 @@ impl Stage {
         if !path("issuers.yaml").exists() {
             fs::write(path("issuers.yaml"), issuers_file()).unwrap();
         }
-        let state = State::open(&path("state")).unwrap();
-        let authority = SigningAuthority::open(state, &Given::default(), "cluster.local", SystemTime::now()).unwrap();
-        let authority = Arc::new(authority);
+        let state = Box::new(Directory::open(&path("state")).unwrap());
+        let authority = SigningAuthority::open(state, &Given::default(), "cluster.local", SystemTime::now()).await;
+        let authority = Arc::new(authority.unwrap());
         let (publisher, reader) = Reader::new(pods());
         let mut service = Service {
-            issuers: Issuers::read(&path("issuers.yaml")).unwrap(),
+            authentication: Authentication {
+                issuers: Issuers::read(&path("issuers.yaml")).unwrap(),
+                reviews: None,
+            },
             reader,
+            lookup: None,
             authority: authority.clone(),
             rate: Rate::new(10_000, 10_000),
             terms: Terms {

@@ -83,7 +83,9 @@ impl PodLoad {
             started_at: unix_milliseconds(),
         };
         if until(POD, || async {
-            load.report().await.is_ok_and(|report| report.answered() > 0)
+            load.report()
+                .await
+                .is_ok_and(|report| report.answered() + report.downloaded() > 0)
         })
         .await
         {

@@ -3,14 +3,19 @@
 //! not be tried counted as kept.
 
 mod artefacts;
+mod churn;
 mod cluster;
 mod control;
 mod first_request;
 mod forge;
+mod ground;
+mod ingress;
 mod load;
 mod manifests;
 mod measure;
 mod mesh;
+mod outage;
+mod outsider;
 mod probes;
 mod reach;
 mod rollouts;
@@ -18,8 +23,10 @@ mod smoke;
 mod stage;
 mod standing;
 mod suite;
+mod through_waypoint;
 mod tokens;
 mod uninstall;
+mod wire;
 
 pub use control::Component;
 pub use reach::{Reach, ReachOptions};

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use act::process::Failure;
 
 use super::{
-    artefacts,
+    artefacts, churn,
     cluster::Cluster,
-    first_request,
+    first_request, ground, ingress,
     manifests::SHOP,
-    measure, mesh, probes,
+    measure, mesh, outage, probes,
     reach::{Reach, ReachOptions, beside},
     rollouts, smoke,
     stage::Stage,
     standing::Standing,
-    tokens, uninstall,
+    through_waypoint, tokens, uninstall,
 };
 use crate::{
     check::{Point, Row, table},
@@ -29,6 +29,9 @@ pub struct Options {
     /// Only these points, such as 1,3
     #[arg(long, value_name = "POINTS", value_delimiter = ',')]
     only: Vec<u8>,
+    /// Directory with the kinds of the Gateway API, applied where the cluster lacks them
+    #[arg(long, value_name = "DIR")]
+    gateway_api: Option<PathBuf>,
     /// The short run: install, capture, deny, rotate once
     #[arg(long, conflicts_with = "only")]
     smoke: bool,
@@ -44,7 +47,7 @@ pub struct Options {
 }
 
 /// Points there are, in the order in which they are played. 0 is the measuring itself, without a mesh.
-const POINTS: [u8; 6] = [0, 1, 6, 3, 5, 9];
+const POINTS: [u8; 10] = [0, 1, 6, 3, 5, 2, 7, 4, 8, 9];
 /// Points of the short run.
 const SMOKE: [u8; 2] = [1, 9];
 
@@ -66,6 +69,7 @@ pub async fn run(options: &Options, screen: &Screen) -> Result<u8, Failure> {
         ))
     })?;
     let stage = Stage::new(cluster, nodes, *screen);
+    gateway_api(&stage, options).await?;
     let rows = play(&stage, options, &points).await;
     if rows.iter().any(|row| !row.pass) {
         artefacts::save(&stage.cluster, &options.artefacts).await;
@@ -76,6 +80,28 @@ pub async fn run(options: &Options, screen: &Screen) -> Result<u8, Failure> {
     }
     tell(screen, &stage, &rows, started.elapsed().as_secs());
     Ok(u8::from(rows.iter().any(|row| !row.pass) || rows.is_empty()))
+}
+
+/// A cluster without Gateways has no waypoints.
+async fn gateway_api(stage: &Stage, options: &Options) -> Result<(), Failure> {
+    const GATEWAYS: &str = "gateways.gateway.networking.k8s.io";
+    if stage.cluster.get(&["customresourcedefinition", GATEWAYS]).await.is_ok() {
+        return Ok(());
+    }
+    let Some(directory) = &options.gateway_api else {
+        stage.not_shown(
+            2,
+            "waypoints",
+            "the cluster has no Gateway API, and --gateway-api names none",
+        );
+        return Ok(());
+    };
+    let directory = directory.display().to_string();
+    let words = ["apply", "--server-side", "-f", &*directory];
+    stage.cluster.kubectl(&words).await?;
+    let name = format!("customresourcedefinition/{GATEWAYS}");
+    let established = ["wait", "--for=condition=Established", &*name, "--timeout=30s"];
+    stage.cluster.kubectl(&established).await.map(|_| ())
 }
 
 fn selected(options: &Options) -> Result<Vec<u8>, Failure> {
@@ -116,9 +142,16 @@ async fn play(stage: &Stage, options: &Options, points: &[u8]) -> Vec<Row> {
                     smoke::rotate(stage, &mut point).await;
                 }
             }
+            2 => {
+                ground::check(stage, &mut point).await;
+                through_waypoint::check(stage, &mut point).await;
+            }
             3 => rollouts::check(stage, &mut point).await,
+            4 => outage::check(stage, &mut point).await,
             5 => probes::check(stage, &mut point).await,
             6 => tokens::check(stage, &mut point).await,
+            7 => ingress::check(stage, &mut point).await,
+            8 => churn::check(stage, &mut point).await,
             _ => uninstall::check(stage, &mut point, before.as_ref()).await,
         }
         rows.extend(point.rows());

@@ -140,7 +140,10 @@ async fn client(
         };
         let asked = tokio::time::Instant::now();
         let answer = match sender {
-            Ok(sender) if options.mode == Mode::Download => download(sender, &target, &options, &tick).await,
+            Ok(sender) if options.mode == Mode::Download => {
+                let whole = download(sender, &target, &options, &tick);
+                stop.run_until_cancelled(whole).await.unwrap_or(Ok(None))
+            }
             Ok(sender) => within(options.patience, "answer", exchange(sender, &target))
                 .await
                 .map(Some),

@@ -42,6 +42,8 @@ pub struct ServeOptions {
 
 /// `grpc.health.v1.HealthCheckResponse{status: SERVING}` as one gRPC message.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+/// Where a slow download is.
+const SLOWLY: &str = "/slowly";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 /// Rest after a failed accept, so that a lack of descriptors is no busy loop.
 const REST: Duration = Duration::from_millis(20);
@@ -114,8 +116,21 @@ fn answer(name: &str, peer: IpAddr, request: &Request<Incoming>) -> Response<Box
         return healthy();
     }
     let path = request.uri().path();
+    if path == SLOWLY {
+        return slowly();
+    }
     let text = format!("{name} {path} to {}\n", peer.to_canonical());
     Response::new(Full::new(Bytes::from(text)).boxed())
+}
+
+/// A download that takes five minutes.
+fn slowly() -> Response<BoxBody<Bytes, Infallible>> {
+    let pieces = futures_util::stream::unfold(0_u16, |piece| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let data = Bytes::from_static(&[b'.'; 1024]);
+        (piece < 15_000).then(|| (Ok(Frame::data(data)), piece + 1))
+    });
+    Response::new(BodyExt::boxed(StreamBody::new(pieces)))
 }
 
 /// The answer of a gRPC health check, its status in trailers.

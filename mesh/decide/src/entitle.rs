@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{Identity, Phase, Workload},
+    model::{Capture, Identity, Phase, Workload},
     snapshot::Snapshot,
 };
 
@@ -45,6 +45,16 @@ pub enum NotEntitled {
         /// What it asked for.
         wanted: Identity,
     },
+    /// A pod of that identity is on the caller's node, on the node's own network: it has no identity of its own.
+    #[error(
+        "the pod on node {node} with the identity {wanted} uses its node's network, so it has no identity of its own"
+    )]
+    HostNetwork {
+        /// The caller's node.
+        node: Arc<str>,
+        /// What it asked for.
+        wanted: Identity,
+    },
     /// A node may not hold the identity of a waypoint.
     #[error("{0} is a waypoint's identity, which no node may hold")]
     WaypointIdentity(Identity),
@@ -72,6 +82,44 @@ pub enum NotEntitled {
         /// Ours.
         ours: Arc<str>,
     },
+}
+
+impl NotEntitled {
+    /// Value of the metric label `reason`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NoSuchPodOnNode { .. } => "no_such_pod_on_node",
+            Self::HostNetwork { .. } => "host_network",
+            Self::WaypointIdentity(_) => "waypoint_identity",
+            Self::NotItsOwn { .. } => "not_its_own",
+            Self::NotMapped { .. } => "not_mapped",
+            Self::ForeignTrustDomain { .. } => "foreign_trust_domain",
+        }
+    }
+
+    /// Whether a pod that is not known here yet could make this `caller` entitled.
+    pub fn may_be_late(&self, caller: &Caller) -> bool {
+        match (self, caller) {
+            (Self::NoSuchPodOnNode { .. } | Self::HostNetwork { .. }, _) => true,
+            (Self::NotItsOwn { wanted, .. }, Caller::Pod { identity, .. }) => wanted == identity,
+            _ => false,
+        }
+    }
+}
+
+/// The snapshot with pods and waypoints that were looked up since. What was found is newer than what was known;
+/// of a waypoint that is known only the identity counts here, and that stays.
+pub fn extended(snapshot: &Snapshot, found: &Snapshot) -> Snapshot {
+    let mut extended = snapshot.clone();
+    for pod in found.workloads.values() {
+        extended.put_workload(pod.clone());
+    }
+    for waypoint in found.waypoints.values() {
+        if extended.waypoints.get(&waypoint.key).is_none() {
+            extended.waypoints.insert(waypoint.key.clone(), waypoint.clone());
+        }
+    }
+    extended
 }
 
 /// Whether `caller` may hold `wanted`, by the pods of the snapshot. Looks at every workload once: it is asked
@@ -122,17 +170,20 @@ fn node_may_hold(node: &Arc<str>, wanted: &Identity, snapshot: &Snapshot) -> Res
     if of_waypoint {
         return Err(NotEntitled::WaypointIdentity(wanted.clone()));
     }
-    let runs_here = |pod: &Arc<Workload>| {
-        pod.identity == *wanted && pod.node == *node && pod.capture.is_enrolled() && pod.phase != Phase::Finished
-    };
-    if snapshot.workloads.values().any(runs_here) {
-        Ok(())
-    } else {
-        Err(NotEntitled::NoSuchPodOnNode {
-            node: node.clone(),
-            wanted: wanted.clone(),
-        })
+    let here = |pod: &&Arc<Workload>| pod.identity == *wanted && pod.node == *node && pod.phase != Phase::Finished;
+    let mut on_host = false;
+    for pod in snapshot.workloads.values().filter(here) {
+        if pod.capture.is_enrolled() {
+            return Ok(());
+        }
+        on_host |= pod.capture == Capture::HostNetwork;
     }
+    let (node, wanted) = (node.clone(), wanted.clone());
+    Err(if on_host {
+        NotEntitled::HostNetwork { node, wanted }
+    } else {
+        NotEntitled::NoSuchPodOnNode { node, wanted }
+    })
 }
 
 #[cfg(test)]
@@ -142,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Capture, MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
+    use crate::model::{MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
 
     fn identity(namespace: &str, account: &str) -> Identity {
         Identity::new("cluster.local", namespace, account).unwrap()
@@ -317,6 +368,57 @@ mod tests {
                 Err(NotEntitled::ForeignTrustDomain { .. })
             ));
         }
+    }
+
+    #[test]
+    fn a_host_network_pod_has_no_identity_of_its_own() {
+        let host = Workload {
+            capture: Capture::HostNetwork,
+            ..pod("h", "web", "node-1")
+        };
+        let elsewhere = Workload {
+            node: "node-2".into(),
+            ..host.clone()
+        };
+        let wanted = identity("shop", "web");
+        let refused = entitle(&node("node-1"), &wanted, &snapshot(vec![host.clone()]));
+        assert!(matches!(refused, Err(NotEntitled::HostNetwork { .. })), "{refused:?}");
+        let refused = entitle(&node("node-1"), &wanted, &snapshot(vec![elsewhere]));
+        assert!(
+            matches!(refused, Err(NotEntitled::NoSuchPodOnNode { .. })),
+            "{refused:?}"
+        );
+        // Beside an enrolled pod of the account it takes nothing away.
+        let both = snapshot(vec![host, pod("a", "web", "node-1")]);
+        assert_eq!(entitle(&node("node-1"), &wanted, &both), Ok(()));
+    }
+
+    #[test]
+    fn what_was_looked_up_counts_beside_what_is_known() {
+        let known = snapshot(vec![pod("a", "web", "node-1"), pod("old", "db", "node-1")]);
+        let gone = Workload {
+            phase: Phase::Finished,
+            ..pod("old", "db", "node-1")
+        };
+        let mut found = snapshot(vec![pod("b", "late", "node-1"), gone]);
+        let waypoint = Waypoint {
+            key: gateway(),
+            identity: identity("shop", "waypoint"),
+            takes: WaypointFor::Service,
+            endpoints: Vec::new(),
+        };
+        found.waypoints.insert(gateway(), Arc::new(waypoint));
+        let both = extended(&known, &found);
+        for (account, held) in [("web", true), ("late", true), ("db", false), ("waypoint", false)] {
+            let answer = entitle(&node("node-1"), &identity("shop", account), &both);
+            assert_eq!(answer.is_ok(), held, "{account}: {answer:?}");
+        }
+        assert_eq!(
+            entitle(&node("node-1"), &identity("shop", "waypoint"), &both),
+            Err(NotEntitled::WaypointIdentity(identity("shop", "waypoint")))
+        );
+        // What was known is as it was.
+        assert!(known.workload("b").is_none());
     }
 
     proptest! {

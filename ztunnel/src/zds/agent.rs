@@ -48,10 +48,10 @@ pub struct Announcements {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another agent does.
-    #[error("another agent listens at {0}: end it, or give this one another --zds")]
+    #[error("another agent listens at {0}: end it, or give this one another path")]
     Taken(PathBuf),
     /// Something else is there.
-    #[error("{0} is there and is no socket: remove it, or give another --zds")]
+    #[error("{0} is there and is no socket: remove it, or give another path")]
     Occupied(PathBuf),
     /// The system says no.
     #[error("cannot listen at {0}: {1}; its directory must exist and be writable, the path be at most 107 bytes long")]
@@ -195,14 +195,22 @@ impl Default for Announcements {
 /// # Errors
 /// [`ListenError`].
 pub fn listen(path: &Path, announcements: Announcements) -> Result<impl Future<Output = ()> + use<>, ListenError> {
-    let system = |why: io::Error| ListenError::System(path.to_owned(), why);
-    clear(path)?;
-    let listener = Listener::bind(path).map_err(system)?;
-    let file = SocketFile(path.to_owned());
+    let (listener, file) = bind(path)?;
     Ok(async move {
         let _file = file;
         accept(&listener, &announcements).await;
     })
+}
+
+/// Listens at `path`, for the owner alone; a socket left by an agent that died is replaced. The file is gone when
+/// the second value is dropped.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn bind(path: &Path) -> Result<(Listener, SocketFile), ListenError> {
+    clear(path)?;
+    let listener = Listener::bind(path).map_err(|why| ListenError::System(path.to_owned(), why))?;
+    Ok((listener, SocketFile(path.to_owned())))
 }
 
 /// Removes the socket of an agent that died.
@@ -226,7 +234,9 @@ fn clear(path: &Path) -> Result<(), ListenError> {
     }
 }
 
-struct SocketFile(PathBuf);
+/// The file of a socket, removed when dropped.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {

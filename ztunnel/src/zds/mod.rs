@@ -8,10 +8,10 @@ mod client;
 mod message;
 mod packet;
 
-pub use agent::{Announced, Announcements, ListenError, listen};
+pub use agent::{Announced, Announcements, ListenError, SocketFile, bind, listen};
 pub use client::{Pods, connect};
 pub use message::{MAX_PACKET, Malformed, Pod, Request, Response};
-pub use packet::{Packets, Received};
+pub use packet::{Listener, Packets, Received};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::capture::cgroup::pod_uid;
+
 /// Below it nftables looks for cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// Processes that are kubelets, or hold one, by their `comm`.
@@ -184,11 +186,12 @@ fn v2(cgroups: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Pods are below `kubepods` or `kubepods.slice`.
-fn of_a_pod(cgroup: &str) -> bool {
-    cgroup
-        .split('/')
-        .any(|part| part == "kubepods" || part == "kubepods.slice")
+/// Pods are below `kubepods` or `kubepods.slice`; a cgroup namespace may hide that part.
+fn of_a_pod(cgroups: &str) -> bool {
+    pod_uid(cgroups).is_some()
+        || cgroups
+            .split(['/', '\n'])
+            .any(|part| part == "kubepods" || part == "kubepods.slice")
 }
 
 /// Whether the effective user of `/proc/<pid>/status` is root.
@@ -224,8 +227,14 @@ mod tests {
         assert!(is_roots("Name:\tkubelet\nUid:\t0\t0\t0\t0\n"));
         assert!(!is_roots("Name:\tkubelet\nUid:\t0\t1000\t0\t0\n"));
         assert!(!is_roots(""));
-        assert!(of_a_pod("/kubepods.slice/kubepods-burstable.slice/x") && of_a_pod("/node1/kubepods/burstable/podx"));
-        assert!(!of_a_pod("/system.slice/kubelet.service"));
+        for pods in [
+            "0::/kubepods.slice/kubepods-burstable.slice/x",
+            "4:memory:/node1/kubepods/burstable/podx\n0::/",
+            "0::/../../../burstable/pod0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f/x",
+        ] {
+            assert!(of_a_pod(pods), "{pods}");
+        }
+        assert!(!of_a_pod("4:memory:/\n0::/system.slice/kubelet.service"));
         assert_eq!(
             v2("9:name=systemd:/\n0::/system.slice/k\n").as_deref(),
             Some("/system.slice/k")

@@ -1,17 +1,15 @@
-//! `weft check`: every problem in a directory.
+//! `weft check DIR`: every problem in a directory of YAML.
 
 use std::{path::Path, process::ExitCode};
 
 use decide::model::Problem;
 use serde_json::json;
 
+use super::PROBLEMS;
 use crate::{
     output::{self, Format},
     source,
 };
-
-/// Exit code when problems were found.
-const PROBLEMS: u8 = 2;
 
 /// Prints every problem, by file and line.
 ///

@@ -1,0 +1,192 @@
+//! Point 4: the CA and the API server are away for longer than a leaf's renewal takes; nothing fails, nothing is plain,
+//! and new pods wait.
+
+use std::time::Duration;
+
+use act::process::Failure;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    cluster::{Cluster, text, until},
+    control::Component,
+    load::{PodLoad, flawless},
+    manifests::{IMAGE, SHOP, service_url},
+    mesh::{self, LEAF_LIFE, api_is_back},
+    smoke::from_the_shop,
+    stage::{MESH, Stage},
+    wire::Wire,
+};
+use crate::check::Point;
+
+/// How long leaves live here: a renewal comes at half of it, give or take a tenth of that.
+const LIFE: Duration = Duration::from_secs(120);
+/// How long both are away: longer than any renewal takes to come, shorter than what a fresh leaf lives.
+const AWAY: Duration = Duration::from_secs(75);
+/// In every request, so that one in the clear is seen.
+const MARKER: &str = "marker-of-the-outage";
+
+/// Takes both away right after every leaf was renewed, and gives them back.
+pub(super) async fn check(stage: &Stage, point: &mut Point) {
+    let promise = "API server and CA are away for longer than a renewal interval";
+    if !stage.ours_or_not_shown(4, promise) {
+        return;
+    }
+    let cluster = &stage.cluster;
+    stage.tell("leaves of two minutes, all of them fresh");
+    if point
+        .step("fresh leaves of two minutes", fresh_leaves(cluster, LIFE).await)
+        .is_none()
+    {
+        return;
+    }
+    let started = async {
+        let wire = Wire::open(stage, &[MARKER]).await?;
+        let url = format!("{}{MARKER}", service_url(cluster, SHOP, "far").await?);
+        let load = PodLoad::start(cluster, from_the_shop(stage), "load-outage", &url).await?;
+        Ok((wire, load))
+    };
+    let Some((wire, load)) = point.step("load and a capture of the link", started.await) else {
+        return;
+    };
+    stage.tell(promise);
+    let begun = Instant::now();
+    let replicas = ["scale", "deployment/ca", "-n", MESH, "--replicas=0"];
+    point.step("the CA goes", cluster.kubectl(&replicas).await);
+    new_pod_waits(cluster, point).await;
+    point.step("the API server goes", Component::ApiServer.stop(cluster, None).await);
+    sleep((begun + AWAY).saturating_duration_since(Instant::now())).await;
+    point.step(
+        "the API server is back",
+        Component::ApiServer.start(cluster, None).await,
+    );
+    point.step("the API server serves", api_is_back(cluster).await);
+    let replicas = ["scale", "deployment/ca", "-n", MESH, "--replicas=2"];
+    point.step("the CA is back", cluster.kubectl(&replicas).await);
+    let away = begun.elapsed();
+    point.assert(
+        "they were away for longer than a renewal interval",
+        "66 s or more",
+        format!("{} s", away.as_secs()),
+        away >= LIFE.mul_f64(0.55),
+    );
+    let law = "a pod that waited starts once the CA is back";
+    let runs = until(Duration::from_secs(60), || async { is_ready(cluster).await }).await;
+    point.assert(law, "ready", if runs { "ready" } else { "not within 60 s" }, runs);
+    sleep(Duration::from_secs(10)).await;
+    flawless(
+        point,
+        "no request fails while both are away, nor after",
+        load.stop().await,
+    );
+    let saw = wire.saw(MARKER).await;
+    point.assert(
+        "no request crosses in the clear",
+        "not seen",
+        if saw { "seen" } else { "not seen" },
+        !saw,
+    );
+    let tunnels = wire.payload(15008);
+    point.assert(
+        "the same capture holds the tunnels",
+        "some bytes",
+        format!("{tunnels} bytes on 15008"),
+        tunnels > 0,
+    );
+    point.step(
+        "the pod goes",
+        cluster
+            .kubectl(&["delete", "pod", "-n", SHOP, "late", "--grace-period=1"])
+            .await,
+    );
+    point.step("leaves live as before", set_life(cluster, LEAF_LIFE).await);
+}
+
+/// A pod of the mesh that begins without a CA: it must not run, and an Event must say why.
+async fn new_pod_waits(cluster: &Cluster, point: &mut Point) {
+    let law = "a new pod waits while there is no CA";
+    let gone = until(Duration::from_secs(30), || async {
+        cluster
+            .pods(MESH, mesh::CAS.selector)
+            .await
+            .is_ok_and(|pods| pods.is_empty())
+    });
+    point.assert("no CA runs", "none", "", gone.await);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "late", "namespace": SHOP, "labels": {"app": "late"}},
+        "spec": {
+            // An account of its own: a leaf that is there already would serve it.
+            "serviceAccountName": "late",
+            "containers": [{"name": "late", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["weft-load", "serve"]}],
+        },
+    });
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "late", "namespace": SHOP}});
+    let laid = async {
+        cluster.apply(&account.to_string()).await?;
+        cluster.apply(&pod.to_string()).await
+    };
+    if point.step(law, laid.await).is_none() {
+        return;
+    }
+    let told = until(Duration::from_secs(20), || async { !reason(cluster).await.is_empty() }).await;
+    let why = reason(cluster).await;
+    point.assert(
+        "an Event of the pod says why it waits",
+        "an Event that names the mesh",
+        why,
+        told,
+    );
+    let ready = is_ready(cluster).await;
+    point.assert(
+        law,
+        "not running",
+        if ready { "running" } else { "not running" },
+        !ready,
+    );
+}
+
+async fn is_ready(cluster: &Cluster) -> bool {
+    let pods = cluster.pods(SHOP, "app=late").await.unwrap_or_default();
+    pods.iter().any(|pod| pod.running && pod.ready)
+}
+
+/// What an Event of the waiting pod says of us.
+async fn reason(cluster: &Cluster) -> String {
+    let words = ["events", "-n", SHOP, "--field-selector", "involvedObject.name=late"];
+    let events = cluster.list(&words).await.unwrap_or_default();
+    let mut messages = events.iter().map(|event| text(event, "/message"));
+    messages
+        .find(|message| message.contains("weft") || message.contains("ztunnel"))
+        .unwrap_or_default()
+}
+
+/// Every ztunnel starts anew, so that all leaves are of one age.
+async fn fresh_leaves(cluster: &Cluster, life: Duration) -> Result<(), Failure> {
+    set_life(cluster, life).await?;
+    let words = [
+        "delete",
+        "pods",
+        "-n",
+        MESH,
+        "-l",
+        mesh::ZTUNNELS.selector,
+        "--wait=true",
+    ];
+    cluster.kubectl(&words).await?;
+    cluster
+        .rolled_out(MESH, "daemonset/ztunnel", Duration::from_secs(60))
+        .await?;
+    mesh::captured(cluster, SHOP).await.map(|_| ())
+}
+
+async fn set_life(cluster: &Cluster, life: Duration) -> Result<(), Failure> {
+    let value = format!("ca.leafLife={}s", life.as_secs());
+    let finished = cluster
+        .weft(&["upgrade", "--set", &value], Duration::from_secs(200))
+        .await?;
+    match finished.success() {
+        true => cluster.rolled_out(MESH, "deployment/ca", Duration::from_secs(60)).await,
+        false => Err(Failure(format!("weft upgrade: {}", finished.stderr.trim()))),
+    }
+}
