@@ -90,7 +90,7 @@ pub(crate) fn uninstall(on: &ClusterOptions, options: &UninstallOptions, format:
         for kept in kept(&found, options) {
             progress.remark(&kept)?;
         }
-        progress.finish("Weft is uninstalled.")
+        progress.finish("Weft is uninstalled. Each node keeps the empty directory /run/weft until it restarts.")
     })
 }
 
