@@ -44,6 +44,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  weft install                                           the mesh in a cluster, ready when it returns
   weft demo                                              a two-node mesh on this machine, live
   weft check integration/demo                            every problem, with file, line and what to do
   weft --config integration/demo why shop/guest web.shop:80 GET /admin

@@ -290,7 +290,9 @@ async fn remove(
     }
     let roots = kind("", "v1", "ConfigMap", "configmaps", false);
     for map in api.named(&roots, ROOTS).await? {
-        api.delete(&roots, map["metadata"]["namespace"].as_str(), ROOTS).await?;
+        if map["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "weft-ca" {
+            api.delete(&roots, map["metadata"]["namespace"].as_str(), ROOTS).await?;
+        }
     }
     gone(api, &going, deadline).await?;
     unmark(api).await?;

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     Cluster, Host, NamespaceError, Namespaces, PodNamespace, Standing, Tally, Wish,
     pod::{Means, PodTask},
-    wish::{may_release, pod, wishes},
+    wish::{announced, may_release, wishes},
 };
 use crate::zds::Announcements;
 
@@ -147,7 +147,7 @@ impl Agent {
                 found => {
                     let mut task = self.task(uid.clone());
                     task.namespace = found;
-                    task.pod = snapshot.workload(&uid).map(|known| pod(known));
+                    task.pod = snapshot.workload(&uid).map(|known| announced(known));
                     self.begin(task, None);
                 }
             }

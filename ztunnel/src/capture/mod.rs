@@ -40,4 +40,4 @@ pub use run::run;
 pub use sandboxes::Sandboxes;
 pub use sockets::Sockets;
 pub use tally::{Progress, State, Tally};
-pub use wish::{Wish, is_wanted, may_release, wishes};
+pub use wish::{Wish, announced, is_wanted, may_release, wishes};

@@ -22,7 +22,7 @@ impl Namespaces {
     ///
     /// # Errors
     /// [`NamespaceError`].
-    pub(super) fn open(&self, uid: &Arc<str>) -> Result<PodNamespace, NamespaceError> {
+    pub(crate) fn open(&self, uid: &Arc<str>) -> Result<PodNamespace, NamespaceError> {
         match self {
             Self::Directory(directory) => PodNamespace::open(directory, uid),
             Self::Node(sandboxes) => sandboxes.open(uid),
@@ -33,7 +33,7 @@ impl Namespaces {
     ///
     /// # Errors
     /// When the directory, or `/proc`, cannot be read.
-    pub(super) fn uids(&self) -> io::Result<Vec<Arc<str>>> {
+    pub(crate) fn uids(&self) -> io::Result<Vec<Arc<str>>> {
         match self {
             Self::Directory(directory) => names(directory),
             Self::Node(sandboxes) => sandboxes.uids(),

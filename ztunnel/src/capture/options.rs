@@ -9,6 +9,7 @@ use super::{
     Guard, Ports, ProbeOptions,
     rules::{self, Rules},
 };
+use crate::cni::{CniOptions, RemoveOptions};
 
 /// Captures the pods of one node: leads their connections to the node's ztunnel.
 #[derive(Debug, Clone, Parser)]
@@ -30,6 +31,11 @@ pub enum Command {
     /// up again when it starts. It needs CAP_SYS_ADMIN to enter network namespaces, CAP_NET_ADMIN to change them,
     /// and the programs nft and ip.
     Agent(Box<AgentOptions>),
+    /// Takes everything of ours off this node: the CNI plugin and its entry, annotations, the rules of every pod
+    ///
+    /// No agent may run here any more. New pods start without waiting for us at once; connections of captured pods go
+    /// on for --grace, then the rules that carry them are removed. It may be run again.
+    Remove(Box<RemoveOptions>),
     /// Prints the nftables script for a pod, to read, or to apply by hand: ip netns exec POD nft -f -
     Rules(RulesOptions),
 }
@@ -51,13 +57,16 @@ pub struct AgentOptions {
         default_value = "/var/run/weft/zds.sock"
     )]
     pub zds: PathBuf,
-    /// Directory with the network namespaces of this node's pods, each a file named by the pod's UID; without it
-    /// they are found by the pods' processes
+    /// Directory with the network namespaces of this node's pods, each a file named by the pod's UID; with it the
+    /// CNI plugin is not installed. Without it they are found by the pods' processes, and come from the CNI plugin
     #[arg(long, env = "WEFT_NETNS_DIR", value_name = "DIR")]
     pub netns_dir: Option<PathBuf>,
     /// The host's /proc, in which the processes of every pod are seen (hostPID)
     #[arg(long, env = "WEFT_PROC", value_name = "DIR", default_value = "/proc")]
     pub proc: PathBuf,
+    /// The CNI plugin.
+    #[command(flatten)]
+    pub cni: CniOptions,
     /// Probes.
     #[command(flatten)]
     pub probes: ProbeOptions,
@@ -124,7 +133,7 @@ mod tests {
         let line = ["weft-cni", "rules"].iter().chain(flags);
         match Options::try_parse_from(line).unwrap().command {
             Command::Rules(options) => options.script(),
-            Command::Agent(_) => panic!("another command"),
+            Command::Agent(_) | Command::Remove(_) => panic!("another command"),
         }
     }
 
@@ -133,6 +142,7 @@ mod tests {
         Options::command().debug_assert();
         Options::try_parse_from(["weft-cni"]).unwrap_err();
         Options::try_parse_from(["weft-cni", "agent", "--node", "n1"]).unwrap();
+        Options::try_parse_from(["weft-cni", "remove", "--node", "n1", "--stay", "--grace", "1s"]).unwrap();
     }
 
     #[test]

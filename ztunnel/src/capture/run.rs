@@ -1,20 +1,23 @@
 //! The process `weft-cni`.
 
-use std::{io::Write, sync::Arc};
+use std::{io::Write, pin::Pin, sync::Arc};
 
 use act::{
-    admin::Admin,
+    admin::{Admin, Part},
     config::{
-        Source,
+        EXCLUDED, Source,
         kubernetes::{self, Scope},
     },
-    process::{Failure, Readiness, shutdown},
+    process::{Failure, Gate, Readiness, shutdown},
     telemetry::Metrics,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Agent, AgentOptions, Cluster, Command, Host, Namespaces, Options, Sandboxes, check};
-use crate::zds::{self, Announcements};
+use crate::{
+    cni::{self, CAPTURE, Installer, Known, Server},
+    zds::{self, Announcements},
+};
 
 /// Does what the command line says. An agent runs until SIGTERM or SIGINT; its rules stay.
 ///
@@ -27,6 +30,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .map_err(|why| Failure(format!("no runtime can be made: {why}")))?;
     match &options.command {
         Command::Agent(options) => runtime.block_on(agent(options)),
+        Command::Remove(options) => runtime.block_on(async {
+            check().await.map_err(|why| Failure(why.to_string()))?;
+            cni::remove(options).await
+        }),
         Command::Rules(options) => {
             let printed = std::io::stdout().write_all(options.script().as_bytes());
             printed.map_err(|why| Failure(format!("the script cannot be printed: {why}")))
@@ -47,15 +54,47 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         node: options.node.clone(),
     };
     let reader = options.source.watch(scope)?;
+    let client = client(options).await?;
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
     let host = Host::new(options.probes.clone());
-    let mut agent = Agent::new(&options.node, namespaces, reader.clone(), announcements, host.clone());
-    if options.source.config == Source::Kubernetes {
-        let client = kubernetes::client().await.map_err(|why| Failure(why.to_string()))?;
-        agent = agent.telling(Cluster::new(client, &options.node));
+    let mut agent = Agent::new(
+        &options.node,
+        namespaces.clone(),
+        reader.clone(),
+        announcements,
+        host.clone(),
+    );
+    let cluster = client.clone().map(|client| Cluster::new(client, &options.node));
+    if let Some(cluster) = cluster.clone() {
+        agent = agent.telling(cluster);
     }
-    let (tally, probes) = (agent.tally(), host.clone());
+    let (tally, dumped) = (agent.tally(), agent.tally());
+    let probes = host.clone();
+    let mut parts: Vec<(&'static str, Part)> = vec![
+        ("pods", Arc::new(move || dumped.dump())),
+        ("probes", Arc::new(move || probes.dump())),
+    ];
+    let plugin = match &namespaces {
+        Namespaces::Directory(_) => None,
+        Namespaces::Node(sandboxes) => {
+            let known = Known::read(&options.cni.state()).unwrap_or_default();
+            agent = agent.after(known.enabled);
+            let server = Server {
+                node: options.node.as_str().into(),
+                reader: reader.clone(),
+                sandboxes: sandboxes.clone(),
+                tally,
+                cluster,
+                patience: CAPTURE,
+            };
+            let installer = Installer::new(&options.cni, &[EXCLUDED, &options.source.root_namespace]);
+            let told = installer.clone();
+            parts.push(("cni", Arc::new(move || told.dump())));
+            let stands = readiness.gate("its entry in the node's CNI configuration");
+            Some(plugin(options, installer, server, client, stands)?)
+        }
+    };
     let admin = Admin {
         process: ("weft-cni", options.node.clone()),
         reader: Some(reader),
@@ -63,10 +102,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         metrics: measured,
         logs: Some(logs),
         readiness,
-        parts: vec![
-            ("pods", Arc::new(move || tally.dump())),
-            ("probes", Arc::new(move || probes.dump())),
-        ],
+        parts,
     };
     let ended = CancellationToken::new();
     admin.serve(&options.admin, &ended).await?;
@@ -75,10 +111,43 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         () = stop.cancelled() => tracing::info!("ending; captured pods stay captured"),
         () = listening => {}
         never = agent.run(told) => match never {},
+        Some(()) = async { Some(plugin?.await) } => {}
         never = host.run() => match never {},
     }
     ended.cancel();
     Ok(())
+}
+
+/// Puts the CNI plugin in its place, then answers its questions and keeps it there for as long as it is polled.
+fn plugin(
+    options: &AgentOptions,
+    installer: Installer,
+    server: Server,
+    client: Option<kube::Client>,
+    stands: Gate,
+) -> Result<Pin<Box<dyn Future<Output = ()>>>, Failure> {
+    installer.put_program()?;
+    let reader = server.reader.clone();
+    let answering = server
+        .listen(&options.cni.cni_socket)
+        .map_err(|why| Failure(why.to_string()))?;
+    let knowing = cni::keep(options.cni.state(), options.cni.kubeconfig(), reader, client);
+    Ok(Box::pin(async move {
+        tokio::select! {
+            () = answering => {}
+            () = knowing => {}
+            () = installer.keep(stands) => {}
+        }
+    }))
+}
+
+/// The API server, where the configuration comes from it.
+async fn client(options: &AgentOptions) -> Result<Option<kube::Client>, Failure> {
+    if options.source.config != Source::Kubernetes {
+        return Ok(None);
+    }
+    let client = kubernetes::client().await.map_err(|why| Failure(why.to_string()))?;
+    Ok(Some(client))
 }
 
 /// Where the pods' namespaces are.

@@ -40,7 +40,7 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
         .filter(|workload| *workload.node == *node && is_wanted(workload));
     let is_told = snapshot.mesh.capture_is_told;
     let wish = |workload: &Arc<Workload>| Wish {
-        pod: pod(workload),
+        pod: announced(workload),
         guard: Guard::of(&workload.policies),
         probed: workload.probed.clone(),
         addresses: workload.addresses.clone(),
@@ -69,7 +69,7 @@ pub fn may_release(snapshot: &Snapshot, uid: &str) -> bool {
 }
 
 /// A workload, as it is announced.
-pub(super) fn pod(workload: &Workload) -> Pod {
+pub fn announced(workload: &Workload) -> Pod {
     Pod {
         uid: workload.uid.clone(),
         name: workload.name.clone(),

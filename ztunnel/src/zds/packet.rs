@@ -27,6 +27,9 @@ use super::MAX_PACKET;
 /// Room for descriptors of one packet: more than any message may have, so that too many are noticed.
 const ROOM: usize = 4;
 
+/// Connections that may wait to be accepted.
+const QUEUE: i32 = 128;
+
 /// A connected socket.
 #[derive(Debug)]
 pub struct Packets {
@@ -35,7 +38,7 @@ pub struct Packets {
 
 /// A listening socket.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub struct Listener {
     socket: UnixListener,
 }
 
@@ -96,13 +99,17 @@ impl Listener {
         // the file gets the socket's own mode: nobody may connect between bind and a later chmod
         rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-        rustix::net::listen(&socket, 16)?;
+        rustix::net::listen(&socket, QUEUE)?;
         Ok(Self {
             socket: UnixListener::from_std(blocking::UnixListener::from(socket))?,
         })
     }
 
-    pub(super) async fn accept(&self) -> io::Result<Packets> {
+    /// The next connection.
+    ///
+    /// # Errors
+    /// As `accept(2)`.
+    pub async fn accept(&self) -> io::Result<Packets> {
         let (socket, _) = self.socket.accept().await?;
         Ok(Packets { socket })
     }

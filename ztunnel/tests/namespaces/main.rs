@@ -7,6 +7,7 @@
 )]
 
 mod capture;
+mod cni;
 mod life;
 mod node;
 mod passing;

@@ -34,6 +34,11 @@ pub struct Node {
 
 impl Node {
     pub fn start(path: &Path, pods: &[Workload]) -> Self {
+        Self::of(path, Namespaces::Directory(NETNS.into()), pods, &[])
+    }
+
+    /// An agent that finds its pods in this way, and knows these namespaces of before.
+    pub fn of(path: &Path, namespaces: Namespaces, pods: &[Workload], enabled: &[&str]) -> Self {
         let mut snapshot = Snapshot::empty(Arc::new(MeshSettings::default()));
         snapshot.complete = true;
         for pod in pods {
@@ -44,11 +49,12 @@ impl Node {
         let host = Host::new(ProbeOptions::default());
         let agent = Agent::new(
             "n1",
-            Namespaces::Directory(NETNS.into()),
+            namespaces,
             reader.clone(),
             announcements.clone(),
             host.clone(),
         );
+        let agent = agent.after(enabled.iter().map(|name| (*name).into()).collect());
         Self {
             snapshot,
             reader,
