@@ -123,7 +123,9 @@ impl PodTask {
         self.pending = None;
         // rules that stand already are brought up to date at once: nothing passes them that should not meanwhile
         let standing = self.does(&namespace, Step::Look).await?;
-        let guard = if standing == Standing::Untouched && self.was_wished {
+        // a sandbox that is only being made ran nothing yet
+        let ran = self.was_wished && !namespace.is_new();
+        let guard = if standing == Standing::Untouched && ran {
             self.gap(wish)
         } else {
             wish.guard.clone()

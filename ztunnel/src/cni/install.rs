@@ -30,6 +30,8 @@ use super::{
 const LOOK: Duration = Duration::from_secs(5);
 /// How long to wait for another writer to finish before looking.
 const SETTLE: Duration = Duration::from_millis(10);
+/// How often a directory that changes while it is read is read again.
+const READS: usize = 5;
 /// Largest file that is read, in bytes.
 const MOST: u64 = 1 << 20;
 
@@ -119,14 +121,24 @@ impl Installer {
         serde_json::to_value(status).unwrap_or_default()
     }
 
+    /// Made of a directory that nobody changed while it was read.
+    fn plan(&self) -> io::Result<Plan> {
+        let mut found = read(&self.conf_dir)?;
+        for _ in 0..READS {
+            let again = read(&self.conf_dir)?;
+            if again == found {
+                break;
+            }
+            found = again;
+        }
+        Ok(directory::install(&found, &self.entry, self.own))
+    }
+
     fn settle(&self, stands: &Gate) {
-        let plan = match read(&self.conf_dir) {
-            Ok(found) => directory::install(&found, &self.entry, self.own),
-            Err(why) => Plan {
-                problems: vec![format!("{} cannot be read: {why}", self.conf_dir.display())],
-                ..Plan::default()
-            },
-        };
+        let plan = self.plan().unwrap_or_else(|why| Plan {
+            problems: vec![format!("{} cannot be read: {why}", self.conf_dir.display())],
+            ..Plan::default()
+        });
         let mut status = Status {
             own_config: plan.used.as_deref() == Some(directory::OWN),
             used: plan.used,

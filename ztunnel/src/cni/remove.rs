@@ -1,13 +1,13 @@
 //! Everything of ours taken off a node (`weft-cni remove`). Comes in: what an agent left. Goes out: a CNI
 //! configuration without us, pods without rules and annotations. May be done twice.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use act::{
-    admin::{Admin, AdminOptions},
-    config::{CAPTURE, Source, SourceOptions, kubernetes},
+    admin::Admin,
+    config::{CAPTURE, Source, kubernetes},
     process::{Failure, Readiness, shutdown},
-    telemetry::{LogOptions, Metrics},
+    telemetry::Metrics,
 };
 use k8s_openapi::api::core::v1 as core;
 use kube::{
@@ -17,9 +17,9 @@ use kube::{
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{conflist::TYPE, files, install::take_out, options::CniOptions};
+use super::{conflist::TYPE, files, install::take_out};
 use crate::{
-    capture::{Cluster, Host, Namespaces, PodNamespace, Sandboxes, Standing, TellError},
+    capture::{AgentOptions, Cluster, Host, Namespaces, PodNamespace, Sandboxes, Standing, TellError},
     zds::{Packets, Pod},
 };
 
@@ -30,36 +30,18 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long to wait before trying again what failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Flags of `weft-cni remove`.
+/// Flags of `weft-cni remove`: those of the agent, so that one command line serves both.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RemoveOptions {
-    /// Name of this node, as Pods write it in spec.nodeName
-    #[arg(long, env = "WEFT_NODE", value_name = "NAME")]
-    pub node: String,
-    /// Where the configuration came from: from `kubernetes`, the pods' annotations are removed as well.
+    /// As the agent had them.
     #[command(flatten)]
-    pub source: SourceOptions,
-    /// Directory with the network namespaces of this node's pods, as the agent had it
-    #[arg(long, env = "WEFT_NETNS_DIR", value_name = "DIR")]
-    pub netns_dir: Option<PathBuf>,
-    /// The host's /proc, in which the processes of every pod are seen (hostPID)
-    #[arg(long, env = "WEFT_PROC", value_name = "DIR", default_value = "/proc")]
-    pub proc: PathBuf,
-    /// The CNI plugin.
-    #[command(flatten)]
-    pub cni: CniOptions,
+    pub agent: AgentOptions,
     /// How long connections through the ztunnel may go on before the rules that carry them are removed
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
     /// Waits for SIGTERM when all is done, and is ready from then on: for a DaemonSet
     #[arg(long)]
     pub stay: bool,
-    /// Logs.
-    #[command(flatten)]
-    pub log: LogOptions,
-    /// Admin endpoints, with --stay.
-    #[command(flatten)]
-    pub admin: AdminOptions,
 }
 
 /// Takes everything of ours off this node.
@@ -67,16 +49,16 @@ pub struct RemoveOptions {
 /// # Errors
 /// One plain sentence; with `--stay` only when it cannot begin, for what fails is tried again.
 pub async fn remove(options: &RemoveOptions) -> Result<(), Failure> {
-    let logs = options.log.start()?;
+    let logs = options.agent.log.start()?;
     if !options.stay {
-        return take_off(options).await;
+        return take_off(&options.agent, options.grace).await;
     }
     let measured = Metrics::install();
     let stop = shutdown()?;
     let readiness = Readiness::new();
     let gone = readiness.gate("everything of ours to be taken off this node");
     let admin = Admin {
-        process: ("weft-cni", options.node.clone()),
+        process: ("weft-cni", options.agent.node.clone()),
         reader: None,
         certificates: None,
         metrics: measured,
@@ -85,9 +67,9 @@ pub async fn remove(options: &RemoveOptions) -> Result<(), Failure> {
         parts: vec![],
     };
     let ended = CancellationToken::new();
-    admin.serve(&options.admin, &ended).await?;
+    admin.serve(&options.agent.admin, &ended).await?;
     let removing = async {
-        while let Err(why) = take_off(options).await {
+        while let Err(why) = take_off(&options.agent, options.grace).await {
             tracing::warn!(%why, "trying again");
             sleep(AGAIN).await;
         }
@@ -102,7 +84,7 @@ pub async fn remove(options: &RemoveOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn take_off(options: &RemoveOptions) -> Result<(), Failure> {
+async fn take_off(options: &AgentOptions, grace: Duration) -> Result<(), Failure> {
     agent_is_gone(options).await?;
     let system = |what: &str| {
         let what = what.to_owned();
@@ -127,7 +109,7 @@ async fn take_off(options: &RemoveOptions) -> Result<(), Failure> {
         Some(directory) => Namespaces::Directory(directory.clone()),
         None => Namespaces::Node(Sandboxes::new(&options.proc)),
     };
-    let left = release(&namespaces, options.grace).await?;
+    let left = release(&namespaces, grace).await?;
     if options.netns_dir.is_none() {
         let host = Host::remove().await;
         host.map_err(|why| Failure(format!("the host's rules for probes cannot be removed: {why}")))?;
@@ -140,7 +122,7 @@ async fn take_off(options: &RemoveOptions) -> Result<(), Failure> {
 }
 
 /// An agent would put everything back.
-async fn agent_is_gone(options: &RemoveOptions) -> Result<(), Failure> {
+async fn agent_is_gone(options: &AgentOptions) -> Result<(), Failure> {
     let until = Instant::now() + ENDING;
     while Packets::connect(&options.cni.cni_socket).is_ok() {
         if Instant::now() > until {
@@ -155,7 +137,7 @@ async fn agent_is_gone(options: &RemoveOptions) -> Result<(), Failure> {
 }
 
 /// Others stop sending HBONE before the rules go.
-async fn untell(options: &RemoveOptions) -> Result<(), Failure> {
+async fn untell(options: &AgentOptions) -> Result<(), Failure> {
     if options.source.config != Source::Kubernetes {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use act::config::Reader;
 use decide::snapshot::Snapshot;
 use tokio::{
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::ask::{Answer, PodName, Question, decode, encode};
@@ -22,6 +22,9 @@ pub const CAPTURE: Duration = Duration::from_secs(15);
 /// How long the annotation is waited for. Without it the pod starts all the same: an API server that cannot take
 /// it cannot hear that the pod is ready either.
 const ANNOTATE: Duration = Duration::from_secs(2);
+/// How long the addresses of a new sandbox may take to be usable, and how often that is tried.
+const SETTLE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(50);
 /// How long a plugin may take to ask.
 const ASK: Duration = Duration::from_secs(2);
 /// Questions answered at once.
@@ -111,7 +114,7 @@ impl Server {
                 if let Err(answer) = self.standing(&pod).await {
                     return answer;
                 }
-                let answer = match self.take(&pod, &container, &addresses, descriptors) {
+                let answer = match self.take(&pod, &container, &addresses, descriptors).await {
                     Ok(namespace) => self.capture(&pod, &namespace).await,
                     Err(why) => Answer::waits(&why),
                 };
@@ -137,7 +140,7 @@ impl Server {
         judge(&snapshot, pod, &self.node)
     }
 
-    fn take(
+    async fn take(
         &self,
         pod: &PodName,
         container: &str,
@@ -152,10 +155,15 @@ impl Server {
             .sandboxes
             .hand(&pod.uid, container, file)
             .map_err(|why| why.to_string())?;
-        namespace.has(addresses).map_err(|why| {
-            self.sandboxes.removed(&pod.uid, container);
-            why.to_string()
-        })?;
+        let until = Instant::now() + SETTLE;
+        // a new IPv6 address is not usable before it is known to be nobody else's
+        while let Err(why) = namespace.has(addresses) {
+            if Instant::now() > until {
+                self.sandboxes.removed(&pod.uid, container);
+                return Err(why.to_string());
+            }
+            sleep(LOOK).await;
+        }
         Ok(namespace)
     }
 

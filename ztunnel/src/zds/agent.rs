@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Malformed, Packets, Pod, Received, Request, Response,
+    ListenError, Malformed, Packets, Pod, Received, Request, Response, bind,
     message::{decode_hello, decode_response},
     packet::Listener,
 };
@@ -42,20 +42,6 @@ pub struct Announced {
 pub struct Announcements {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
-}
-
-/// Why the agent cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// Another agent does.
-    #[error("another agent listens at {0}: end it, or give this one another path")]
-    Taken(PathBuf),
-    /// Something else is there.
-    #[error("{0} is there and is no socket: remove it, or give another path")]
-    Occupied(PathBuf),
-    /// The system says no.
-    #[error("cannot listen at {0}: {1}; its directory must exist and be writable, the path be at most 107 bytes long")]
-    System(PathBuf, io::Error),
 }
 
 /// Why a ztunnel's connection ended.
@@ -200,48 +186,6 @@ pub fn listen(path: &Path, announcements: Announcements) -> Result<impl Future<O
         let _file = file;
         accept(&listener, &announcements).await;
     })
-}
-
-/// Listens at `path`, for the owner alone; a socket left by an agent that died is replaced. The file is gone when
-/// the second value is dropped.
-///
-/// # Errors
-/// [`ListenError`].
-pub fn bind(path: &Path) -> Result<(Listener, SocketFile), ListenError> {
-    clear(path)?;
-    let listener = Listener::bind(path).map_err(|why| ListenError::System(path.to_owned(), why))?;
-    Ok((listener, SocketFile(path.to_owned())))
-}
-
-/// Removes the socket of an agent that died.
-fn clear(path: &Path) -> Result<(), ListenError> {
-    use std::os::unix::fs::FileTypeExt;
-
-    let system = |why: io::Error| ListenError::System(path.to_owned(), why);
-    let kind = match std::fs::symlink_metadata(path) {
-        Ok(found) => found.file_type(),
-        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(why) => return Err(system(why)),
-    };
-    if !kind.is_socket() {
-        return Err(ListenError::Occupied(path.to_owned()));
-    }
-    match Packets::connect(path) {
-        Err(why) if why.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(system),
-        Ok(_) => Err(ListenError::Taken(path.to_owned())),
-        Err(why) if why.kind() == io::ErrorKind::WouldBlock => Err(ListenError::Taken(path.to_owned())),
-        Err(why) => Err(system(why)),
-    }
-}
-
-/// The file of a socket, removed when dropped.
-#[derive(Debug)]
-pub struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 async fn accept(listener: &Listener, announcements: &Announcements) {

@@ -7,11 +7,13 @@ mod agent;
 mod client;
 mod message;
 mod packet;
+mod socket;
 
-pub use agent::{Announced, Announcements, ListenError, SocketFile, bind, listen};
+pub use agent::{Announced, Announcements, listen};
 pub use client::{Pods, connect};
 pub use message::{MAX_PACKET, Malformed, Pod, Request, Response};
 pub use packet::{Listener, Packets, Received};
+pub use socket::{ListenError, SocketFile, bind};
 
 #[cfg(test)]
 mod tests;

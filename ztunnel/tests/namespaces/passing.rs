@@ -17,7 +17,8 @@ use ztunnel::zds::{Pod, Pods, Response, connect};
 #[derive(Clone, Default)]
 pub struct Passing {
     pub log: Arc<Mutex<Vec<String>>>,
-    pods: Arc<Mutex<HashMap<Arc<str>, JoinSet<()>>>>,
+    /// The listeners of each pod, and the inode of the namespace they are in.
+    pods: Arc<Mutex<HashMap<Arc<str>, (u64, JoinSet<()>)>>>,
 }
 
 impl Passing {
@@ -76,7 +77,11 @@ async fn pass(mut socket: TcpStream, from: SocketAddr, port: u16, dialer: Dialer
 impl Pods for Passing {
     async fn add(&mut self, pod: Pod, netns: OwnedFd) -> Response {
         let mut pods = self.pods.lock().unwrap();
-        pods.entry(pod.uid).or_insert_with(|| self.open(&Netns::new(netns)));
+        let inode = rustix::fs::fstat(&netns).unwrap().st_ino;
+        if pods.get(&pod.uid).is_none_or(|(known, _)| *known != inode) {
+            let listeners = self.open(&Netns::new(netns));
+            pods.insert(pod.uid, (inode, listeners));
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore, client::Resumption, pki_types::ServerName, version::TLS13};
-use tokio::{net::TcpStream, sync::Mutex};
+use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 use tokio_rustls::TlsConnector;
 use tonic::{body::Body, codegen::Service};
 
@@ -26,6 +26,8 @@ use crate::{
 
 /// A bundle of roots is a few kilobytes.
 const MOST_ROOT_BYTES: u64 = 1 << 20;
+/// Over one connection's making: a replica that is gone may say nothing at all.
+const CONNECT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// Connects to the CA and keeps the connection.
@@ -34,6 +36,15 @@ pub(super) struct Channel {
     name: ServerName<'static>,
     roots: PathBuf,
     open: Mutex<Option<(Connection, Vec<u8>)>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum NoConnection {
+    /// Our own file with the roots.
+    Roots(String),
+    /// The CA's side.
+    Server(String),
 }
 
 /// An open connection, as tonic wants it.
@@ -51,8 +62,10 @@ impl Channel {
     }
 
     /// The open connection, or a new one.
-    pub(super) async fn connection(&self) -> Result<Connection, String> {
-        let roots = super::client::read(&self.roots, MOST_ROOT_BYTES).await?;
+    pub(super) async fn connection(&self) -> Result<Connection, NoConnection> {
+        let roots = super::client::read(&self.roots, MOST_ROOT_BYTES)
+            .await
+            .map_err(NoConnection::Roots)?;
         let mut open = self.open.lock().await;
         if let Some((connection, verified_by)) = &*open
             && !connection.0.is_closed()
@@ -60,7 +73,11 @@ impl Channel {
         {
             return Ok(connection.clone());
         }
-        let connection = self.connect(&roots).await?;
+        let config = self.config(&roots).map_err(NoConnection::Roots)?;
+        let connection = timeout(CONNECT, self.connect(config))
+            .await
+            .unwrap_or_else(|_| Err(format!("{} cannot be connected within {CONNECT:?}", self.address)))
+            .map_err(NoConnection::Server)?;
         *open = Some((connection.clone(), roots));
         Ok(connection)
     }
@@ -70,8 +87,8 @@ impl Channel {
         *self.open.lock().await = None;
     }
 
-    async fn connect(&self, roots: &[u8]) -> Result<Connection, String> {
-        let config = self.config(roots)?;
+    /// The name is resolved anew each time.
+    async fn connect(&self, config: ClientConfig) -> Result<Connection, String> {
         let address = &self.address;
         let socket = TcpStream::connect((address.host.as_str(), address.port))
             .await

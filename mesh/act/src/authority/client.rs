@@ -11,7 +11,11 @@ use decide::model::Identity;
 use http::Uri;
 use prost_types::{Struct, Value, value::Kind};
 use rustls::pki_types::ServerName;
-use tokio::{fs::File, io::AsyncReadExt, time::timeout};
+use tokio::{
+    fs::File,
+    io::AsyncReadExt,
+    time::{sleep, timeout},
+};
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -19,7 +23,7 @@ use tonic::{
 
 use super::{
     CaOptions,
-    channel::Channel,
+    channel::{Channel, NoConnection},
     proto::{
         IMPERSONATED_IDENTITY, IstioCertificateRequest, IstioCertificateResponse,
         istio_certificate_service_client::IstioCertificateServiceClient,
@@ -27,8 +31,17 @@ use super::{
 };
 use crate::certs::{Authority, BoxFuture, CertError, Signed, certificates_of};
 
-/// Over connection, handshake, call and answer.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Over every attempt at one certificate.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Over one attempt: connection, handshake, call and answer. The CA itself takes less, its questions included.
+const ATTEMPT: Duration = Duration::from_secs(8);
+/// Pauses before the next attempt, each on a new connection: another replica may stand behind the same name.
+/// Longer ones are for whoever wants the certificate.
+const PAUSES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+];
 const MOST_TOKEN_BYTES: u64 = 64 << 10;
 const MOST_ANSWER_BYTES: usize = 1 << 20;
 
@@ -38,6 +51,14 @@ pub struct CaClient {
     origin: Uri,
     token: PathBuf,
     life: Duration,
+}
+
+/// Why an attempt failed.
+enum Failed {
+    /// Another replica would say the same.
+    ForGood(CertError),
+    /// Another may answer.
+    Perhaps(CertError),
 }
 
 impl CaClient {
@@ -62,25 +83,52 @@ impl CaClient {
         })
     }
 
+    /// Asks until there is an answer that another replica would not give differently.
     async fn ask(&self, identity: &Identity, csr_pem: &str) -> Result<Signed, CertError> {
-        let unavailable = |why: String| CertError::Unavailable {
-            identity: identity.clone(),
-            why: why.into(),
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let late = |_| unavailable(identity, format!("no answer within {ATTEMPT:?}"));
+            let attempt = timeout(ATTEMPT, self.attempt(identity, csr_pem)).await.map_err(late);
+            let (error, again) = match attempt {
+                Ok(Ok(signed)) => return Ok(signed),
+                Ok(Err(Failed::ForGood(error))) => (error, false),
+                Ok(Err(Failed::Perhaps(error))) | Err(error) => (error, true),
+            };
+            if again {
+                self.channel.forget().await;
+            }
+            let Some(pause) = pauses.next().filter(|_| again) else {
+                return Err(error);
+            };
+            tracing::debug!(%identity, %error, "asked again, on a new connection");
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt(&self, identity: &Identity, csr_pem: &str) -> Result<Signed, Failed> {
+        let request = self.request(identity, csr_pem).await;
+        let request = request.map_err(|why| Failed::ForGood(unavailable(identity, why)))?;
+        let connection = match self.channel.connection().await {
+            Ok(connection) => connection,
+            Err(NoConnection::Roots(why)) => return Err(Failed::ForGood(unavailable(identity, why))),
+            Err(NoConnection::Server(why)) => return Err(Failed::Perhaps(unavailable(identity, why))),
         };
-        let request = self.request(identity, csr_pem).await.map_err(unavailable)?;
-        let connection = self.channel.connection().await.map_err(unavailable)?;
         let mut client = IstioCertificateServiceClient::with_origin(connection, self.origin.clone())
             .max_decoding_message_size(MOST_ANSWER_BYTES);
         match client.create_certificate(request).await {
-            Ok(response) => signed(&response.into_inner()).map_err(|why| CertError::Unfit {
-                identity: identity.clone(),
-                why,
+            Ok(response) => signed(&response.into_inner()).map_err(|why| {
+                let identity = identity.clone();
+                Failed::ForGood(CertError::Unfit { identity, why })
             }),
             Err(status) => {
-                if matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Internal) {
-                    self.channel.forget().await;
-                }
-                Err(failure(identity, &status))
+                let error = failure(identity, &status);
+                // A connection that ended is Unknown, a stream that the other side reset Cancelled or Internal.
+                let transient = [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled];
+                Err(if transient.contains(&status.code()) {
+                    Failed::Perhaps(error)
+                } else {
+                    Failed::ForGood(error)
+                })
             }
         }
     }
@@ -105,7 +153,7 @@ impl CaClient {
             }),
         });
         request.metadata_mut().insert("authorization", bearer);
-        request.set_timeout(DEADLINE);
+        request.set_timeout(ATTEMPT);
         Ok(request)
     }
 }
@@ -113,10 +161,7 @@ impl CaClient {
 impl Authority for CaClient {
     fn sign<'a>(&'a self, identity: &'a Identity, csr_pem: &'a str) -> BoxFuture<'a, Result<Signed, CertError>> {
         Box::pin(async move {
-            let late = |_| CertError::Unavailable {
-                identity: identity.clone(),
-                why: format!("no answer within {DEADLINE:?}").into(),
-            };
+            let late = |_| unavailable(identity, format!("no answer within {DEADLINE:?}"));
             timeout(DEADLINE, self.ask(identity, csr_pem)).await.map_err(late)?
         })
     }
@@ -153,6 +198,13 @@ fn signed(response: &IstioCertificateResponse) -> Result<Signed, Arc<str>> {
         chain: chain.concat(),
         roots: parse(roots)?,
     })
+}
+
+fn unavailable(identity: &Identity, why: String) -> CertError {
+    CertError::Unavailable {
+        identity: identity.clone(),
+        why: why.into(),
+    }
 }
 
 fn failure(identity: &Identity, status: &Status) -> CertError {

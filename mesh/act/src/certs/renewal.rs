@@ -114,7 +114,12 @@ impl Renewal {
         let end = state.borrow().leaf.as_ref().map(|leaf| leaf.not_after);
         let remaining = end.and_then(|end| end.duration_since((self.clock)()).ok());
         let pause = retry_after(failures, remaining, (self.random)());
-        tracing::warn!(%identity, %error, attempt = failures, retry_in = ?pause, "no new leaf");
+        // Said once for each reason, not at every attempt.
+        if state.borrow().failure.as_ref() == Some(&error) {
+            tracing::debug!(%identity, %error, attempt = failures, retry_in = ?pause, "still no new leaf");
+        } else {
+            tracing::warn!(%identity, %error, attempt = failures, retry_in = ?pause, "no new leaf");
+        }
         state.send_modify(|state| state.failure = Some(error));
         pause
     }

@@ -100,8 +100,14 @@ fn parse(directives: &str) -> Result<EnvFilter, String> {
     if directives.len() > 4096 {
         return Err("log directives are longer than 4096 bytes; shorten them".into());
     }
-    EnvFilter::try_new(directives).map_err(|error| {
+    let filter = EnvFilter::try_new(directives).map_err(|error| {
         format!("log directives {directives:?} cannot be understood ({error}); try info, debug or info,ztunnel=debug")
+    })?;
+    // The client of the API server logs each failed try as an error; we tell an outage once.
+    let quiet = "kube_client::client::builder=off".parse();
+    Ok(match quiet {
+        Ok(quiet) if !directives.contains("kube_client") => filter.add_directive(quiet),
+        _ => filter,
     })
 }
 
