@@ -1,13 +1,10 @@
 //! Where a pod stands towards the mesh, by its object alone. Comes in: a pod, and whether its namespace is enabled.
 //! Goes out: captured, waiting, or left alone and why.
 
-use act::config::CAPTURE;
+use act::config::{CAPTURE, EXCLUDED, MODE, is_enabled};
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::{namespace::MODE, pods::MESH};
-
-/// Namespaces whose pods are never captured.
-const EXCLUDED: [&str; 2] = ["kube-system", MESH];
+use crate::pods::MESH;
 
 /// Where a pod stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +40,7 @@ impl Standing {
 
 /// Whether a namespace's pods are never captured.
 pub(crate) fn is_excluded(namespace: &str) -> bool {
-    EXCLUDED.contains(&namespace)
+    [EXCLUDED, MESH].contains(&namespace)
 }
 
 /// Whether a pod's node says that the pod is captured.
@@ -56,11 +53,7 @@ pub(crate) fn standing(pod: &Pod, namespace: &str, enabled: bool) -> Standing {
     let spec = pod.spec.as_ref();
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let own = pod.metadata.labels.as_ref().and_then(|labels| labels.get(MODE));
-    let wanted = match own.map(String::as_str) {
-        Some("ambient") => true,
-        Some("none") => false,
-        _ => enabled,
-    };
+    let wanted = is_enabled(own.map(String::as_str), enabled.then_some("ambient"));
     if is_excluded(namespace) {
         return Standing::Left("its namespace is never captured");
     }

@@ -1,6 +1,7 @@
 //! `weft`: what a person types. Comes in: a command line, a directory of YAML or running proxies. Goes out:
 //! tables, stories, exit codes, and what was asked of the cluster.
 
+mod bug_report;
 mod check;
 mod cluster;
 mod demo;
@@ -9,7 +10,6 @@ mod events;
 mod install;
 mod lists;
 mod namespace;
-mod objects;
 mod output;
 mod pods;
 mod proxies;
@@ -44,6 +44,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  weft install                                           the mesh in a cluster, ready when it returns
   weft demo                                              a two-node mesh on this machine, live
   weft check integration/demo                            every problem, with file, line and what to do
   weft --config integration/demo why shop/guest web.shop:80 GET /admin
@@ -98,6 +99,8 @@ enum Ask {
     Why(why::Arguments),
     /// What stands in the mesh's way: in a cluster before and after the install, or in a directory of YAML
     Check(check::Arguments),
+    /// Everything that explains the mesh, in one archive to show to others; no Secret is in it
+    BugReport(bug_report::Arguments),
     /// The version of this command, and of every proxy that runs
     Version,
 }
@@ -148,6 +151,7 @@ async fn ask(what: Ask, from: &SourceOptions, cluster: &ClusterOptions, format: 
         Ask::LogLevel(which) => status::log_level(&source().await?, &which).await,
         Ask::Why(question) => why::run(&source().await?, &question, format).await,
         Ask::Check(arguments) => check::run(&arguments, source(), format).await,
+        Ask::BugReport(arguments) => bug_report::run(&cluster.client().await?, &arguments, format).await,
         Ask::Version => status::version(source().await, format).await,
     }
 }
@@ -182,6 +186,7 @@ mod tests {
             ("why a/b c.d:80 GET", false),
             ("why a/b", false),
             ("why a/b c.d:80 GET /x -H a", false),
+            ("bug-report out.tar.gz", true),
             ("check", true),
             ("check d", true),
             ("check --pre --context c", true),

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use act::config::MODE;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client,
@@ -23,8 +24,6 @@ use crate::{
     pods::{self, MESH},
 };
 
-/// The label that enrols a namespace or a pod.
-pub(crate) const MODE: &str = "weft.dev/dataplane-mode";
 /// Says on a namespace that this command set the label, so that whoever removes the mesh may remove it.
 pub(crate) const ENABLED_BY: &str = "weft.dev/enabled-by";
 /// Who sets it.

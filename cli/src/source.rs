@@ -8,7 +8,10 @@ use std::{
 
 use act::{
     admin::Admin,
-    config::{Reader, directory},
+    config::{
+        Reader, directory,
+        kubernetes::{self, Scope},
+    },
     process::Readiness,
     telemetry::Metrics,
 };
@@ -18,7 +21,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::ClusterOptions,
-    objects, pods,
+    pods,
     proxies::{self, Proxy, Said},
 };
 
@@ -150,10 +153,7 @@ impl Source {
                 read(directory)?,
                 format!("the files in {}", directory.display()),
             ))),
-            Self::Cluster(client) => Ok(Some((
-                objects::read(client).await?,
-                "the objects in the cluster".into(),
-            ))),
+            Self::Cluster(client) => Ok(Some((api_server(client).await?, "the objects in the cluster".into()))),
             Self::Proxies(_) => Ok(None),
         }
     }
@@ -191,6 +191,19 @@ impl Source {
 pub(crate) fn read(directory: &Path) -> Result<Reader, String> {
     let (_, reader) = directory::load(directory, MeshSettings::default()).map_err(|error| error.to_string())?;
     Ok(reader)
+}
+
+/// Reads what a cluster's API server holds, once.
+///
+/// # Errors
+/// When it does not tell everything that decides about traffic.
+pub(crate) async fn api_server(client: &Client) -> Result<Reader, String> {
+    let settings = MeshSettings {
+        capture_is_told: true,
+        ..MeshSettings::default()
+    };
+    let read = kubernetes::read_once(client, settings, &Scope::Proxy).await;
+    read.map_err(|error| error.to_string())
 }
 
 /// What a proxy that knows just this would tell.

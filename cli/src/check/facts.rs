@@ -19,9 +19,9 @@ use serde_json::Value;
 
 use crate::{
     cluster::sentence,
-    objects,
     pods::{self, Part},
     proxies::{self, Said},
+    source,
 };
 
 /// What could be learnt, or why not.
@@ -124,7 +124,7 @@ where
 }
 
 async fn problems(client: &Client) -> Learnt<Vec<Problem>> {
-    let snapshot = objects::read(client).await?.load();
+    let snapshot = source::api_server(client).await?.load();
     let mut problems: Vec<_> = snapshot.problems.values().flat_map(|all| all.iter()).cloned().collect();
     problems.sort();
     Ok(problems)

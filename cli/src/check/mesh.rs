@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use act::config::MODE;
 use decide::model::Problem;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use serde_json::Value;
@@ -10,7 +11,6 @@ use serde_json::Value;
 use super::finding::{Finding, counted, names};
 use crate::{
     enrolment::{self, Standing},
-    namespace::MODE,
     pods::{self, Part},
     proxies::Said,
 };

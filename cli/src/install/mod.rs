@@ -20,11 +20,11 @@ use std::{process::ExitCode, time::Duration};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub(crate) use self::uninstall::{UninstallOptions, uninstall};
 use self::{
     apply::Consent, chart::Release, cluster_api::ClusterApi, object::Object, progress::Progress, record::Record,
     values::ValueOptions,
 };
-pub(crate) use self::uninstall::{UninstallOptions, uninstall};
 use crate::{
     cluster::{self, ClusterOptions},
     output::{self, Format},

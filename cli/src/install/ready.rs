@@ -1,6 +1,6 @@
 //! Waits until what was applied runs, and says why it does not.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -35,39 +35,31 @@ pub(crate) async fn wait(
         .iter()
         .filter(|object| matches!(object.kind_name(), "Deployment" | "DaemonSet"))
         .collect();
-    let mut told = String::new();
+    let mut told = BTreeMap::new();
     while !waiting.is_empty() {
         let mut still = Vec::new();
         let mut reasons = Vec::new();
         for object in waiting {
-            let found = api.get(object).await?.unwrap_or_default();
-            let standing = standing(&found);
+            let standing = standing(&api.get(object).await?.unwrap_or_default());
+            let ready = format!("{}/{}", standing.ready, standing.wanted);
             if standing.done {
-                progress.step(&format!(
-                    "{} is ready ({}/{})",
-                    object.title(),
-                    standing.ready,
-                    standing.wanted
-                ))?;
-            } else {
-                let why = trouble::of(api, object).await?;
-                reasons.push(format!(
-                    "{} {}/{}: {why}",
-                    object.title(),
-                    standing.ready,
-                    standing.wanted
-                ));
-                still.push(object);
+                progress.step(&format!("{} is ready ({ready})", object.title()))?;
+                continue;
             }
+            let why = trouble::of(api, object).await?;
+            let line = format!("{} {ready}: {}", object.title(), why.text);
+            if told
+                .insert(object.title(), why.sort.clone())
+                .is_none_or(|before| before != why.sort)
+            {
+                progress.meanwhile(&line)?;
+            }
+            reasons.push(line);
+            still.push(object);
         }
         waiting = still;
         if Instant::now() > deadline && !reasons.is_empty() {
-            return Err(format!("not ready in time: {}", reasons.join("; ")));
-        }
-        let now = reasons.join("\n          ");
-        if now != told && !now.is_empty() {
-            progress.meanwhile(&now)?;
-            told = now;
+            return Err(format!("not ready in time:\n  {}", reasons.join("\n  ")));
         }
         if !waiting.is_empty() {
             tokio::time::sleep(BETWEEN).await;

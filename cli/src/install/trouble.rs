@@ -1,55 +1,97 @@
 //! Why a workload is not ready, in one sentence: from its pods' states and the events about them.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use serde_json::Value;
 
 use super::{
     cluster_api::{ClusterApi, kind},
     object::Object,
 };
+use crate::pods;
 
 /// The longest reason that is shown.
-const LONGEST: usize = 400;
+const LONGEST: usize = 240;
+
+/// How long a pod may take to say what it waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why something is not ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// All of it, in one sentence.
+    pub(crate) text: String,
+    /// What sort it is: the same for every pod and every try.
+    pub(crate) sort: String,
+}
 
 /// Why a Deployment or DaemonSet is not ready.
 ///
 /// # Errors
 /// When its pods or events cannot be listed.
-pub(crate) async fn of(api: &ClusterApi, object: &Object) -> Result<String, String> {
+pub(crate) async fn of(api: &ClusterApi, object: &Object) -> Result<Trouble, String> {
     let (namespace, name) = (object.namespace(), object.label("app.kubernetes.io/name"));
     let labels = format!("app.kubernetes.io/name={}", name.unwrap_or_default());
-    let pods = api
-        .list(&kind("", "v1", "Pod", "pods", false), namespace, &labels)
-        .await?;
-    let events = api
-        .list(&kind("", "v1", "Event", "events", false), namespace, "")
-        .await?;
-    Ok(reason(object.name(), &pods, &events))
+    let pods = kind("", "v1", "Pod", "pods", false);
+    let pods = api.list(&pods, namespace, &labels).await?;
+    let events = kind("", "v1", "Event", "events", false);
+    let events = api.list(&events, namespace, "").await?;
+    let mut said = BTreeMap::new();
+    if let Some(pod) = pods.iter().find(|pod| !is_ready(pod) && is_running(pod))
+        && let Some(waits) = waits_for(api, pod).await
+    {
+        said.insert(uid(pod).to_owned(), waits);
+    }
+    Ok(reason(object.name(), &pods, &events, &said))
 }
 
-/// The first trouble of a pod that is not ready, else of what makes the pods.
-fn reason(name: &str, pods: &[Value], events: &[Value]) -> String {
+/// What a pod that runs waits for, as it says itself; none where it cannot be asked.
+async fn waits_for(api: &ClusterApi, pod: &Value) -> Option<String> {
+    let proxy = pods::proxy(&api.client(), &serde_json::from_value(pod.clone()).ok()?);
+    let told = tokio::time::timeout(PATIENCE, proxy.get("/status")).await.ok()?.ok()?;
+    let waits: Vec<_> = told["waitsFor"].as_array()?.iter().filter_map(Value::as_str).collect();
+    (!waits.is_empty()).then(|| format!("waits for {}", waits.join(", ")))
+}
+
+/// The first trouble of a pod that is not ready, else of what makes the pods. `said` is what pods say, by UID.
+fn reason(name: &str, pods: &[Value], events: &[Value], said: &BTreeMap<String, String>) -> Trouble {
     let waiting: Vec<_> = pods.iter().filter(|pod| !is_ready(pod)).collect();
     // A pod whose trouble is known says more than one that has just begun.
     let known = waiting.iter().find_map(|pod| {
-        let what = state(pod).or_else(|| warning(events, |about| about["uid"] == pod["metadata"]["uid"]))?;
-        Some(format!("{}{what}", of_pod(pod)))
+        let what = state(pod)
+            .or_else(|| said.get(uid(pod)).cloned())
+            .or_else(|| warning(events, |about| about["uid"] == pod["metadata"]["uid"]))?;
+        Some((of_pod(pod), what))
     });
-    if let Some(known) = known {
-        return short(&known);
+    let (of, what) = known
+        .or_else(|| waiting.first().map(|pod| (of_pod(pod), "is starting".to_owned())))
+        .unwrap_or_else(|| (String::new(), without_pod(name, pods, events)));
+    Trouble {
+        sort: what.split(':').next().unwrap_or_default().to_owned(),
+        text: short(&format!("{of}{what}")),
     }
-    if let Some(pod) = waiting.first() {
-        return format!("{}is starting", of_pod(pod));
-    }
+}
+
+fn without_pod(name: &str, pods: &[Value], events: &[Value]) -> String {
     let makers = |about: &Value| {
         let maker = super::text(about, "name");
         ["DaemonSet", "Deployment", "ReplicaSet"].contains(&super::text(about, "kind"))
             && (maker == name || maker.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')))
     };
     match warning(events, makers) {
-        Some(why) if pods.is_empty() => short(&format!("no pod can be made: {why}")),
+        Some(why) if pods.is_empty() => format!("no pod can be made: {why}"),
         _ if pods.is_empty() => "no pod is made yet".to_owned(),
         _ => "its pods are becoming available".to_owned(),
     }
+}
+
+fn uid(pod: &Value) -> &str {
+    super::text(&pod["metadata"], "uid")
+}
+
+fn is_running(pod: &Value) -> bool {
+    let mut containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    containers.any(|it| it["state"]["running"].is_object())
 }
 
 fn of_pod(pod: &Value) -> String {
@@ -123,6 +165,8 @@ fn warning(events: &[Value], about: impl Fn(&Value) -> bool) -> Option<String> {
 
 fn short(text: &str) -> String {
     let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // What the kubelet's runtime wraps around every error says nothing.
+    let flat = flat.replace("rpc error: code = Unknown desc = ", "");
     match flat.char_indices().nth(LONGEST) {
         Some((at, _)) => format!("{}…", &flat[..at]),
         None => flat,
@@ -201,8 +245,27 @@ mod tests {
                 "no pod is made yet",
             ),
         ] {
-            let told = reason("ca", &pods, &events);
-            assert!(told.contains(wanted), "{told}");
+            let told = reason("ca", &pods, &events, &BTreeMap::new());
+            assert!(told.text.contains(wanted), "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_runs_says_itself_what_it_waits_for_and_a_new_message_is_no_new_trouble() {
+        let event = |message: &str| json!({"type": "Warning", "involvedObject": {"uid": "u1"}, "reason": "FailedMount", "message": message});
+        let running = pod(json!({"containerStatuses": [{"state": {"running": {}}}]}));
+        let said = BTreeMap::from([("u1".to_owned(), "waits for a certificate".to_owned())]);
+        let told = reason("ca", std::slice::from_ref(&running), &[event("x")], &said);
+        assert_eq!(told.text, "pod ca-1 on node1 waits for a certificate");
+        let sort = |message| {
+            reason(
+                "ca",
+                std::slice::from_ref(&running),
+                &[event(message)],
+                &BTreeMap::new(),
+            )
+            .sort
+        };
+        assert_eq!(sort("one"), sort("two"));
     }
 }

@@ -72,11 +72,7 @@ struct Inventory {
 ///
 /// # Errors
 /// One sentence: what stands in the way.
-pub(crate) fn uninstall(
-    on: &ClusterOptions,
-    options: &UninstallOptions,
-    format: Format,
-) -> Result<ExitCode, String> {
+pub(crate) fn uninstall(on: &ClusterOptions, options: &UninstallOptions, format: Format) -> Result<ExitCode, String> {
     cluster::block_on(async {
         let api = ClusterApi::new(on.client().await?);
         let found = inventory(&api).await?;
@@ -94,7 +90,7 @@ pub(crate) fn uninstall(
         for kept in kept(&found, options) {
             progress.remark(&kept)?;
         }
-        progress.finish("Weft is uninstalled.")
+        progress.finish("Weft is uninstalled. Each node keeps the empty directory /run/weft until it restarts.")
     })
 }
 
@@ -113,13 +109,17 @@ async fn inventory(api: &ClusterApi) -> Result<Inventory, String> {
     }
     for namespace in api.list(&namespaces(), None, &format!("{MODE}=ambient")).await? {
         let by_us = namespace["metadata"]["annotations"][ENABLED_BY] == "weft";
-        found.enrolled.push((text(&namespace["metadata"], "name").to_owned(), by_us));
+        found
+            .enrolled
+            .push((text(&namespace["metadata"], "name").to_owned(), by_us));
     }
     let gateways = kind("gateway.networking.k8s.io", "v1", "Gateway", "gateways", false);
     for gateway in api.list(&gateways, None, "").await? {
         if gateway["spec"]["gatewayClassName"] == "weft-waypoint" {
             let metadata = &gateway["metadata"];
-            found.waypoints.push(format!("{}/{}", text(metadata, "namespace"), text(metadata, "name")));
+            found
+                .waypoints
+                .push(format!("{}/{}", text(metadata, "namespace"), text(metadata, "name")));
         }
     }
     Ok(found)
@@ -130,7 +130,10 @@ fn confirm(found: &Inventory, options: &UninstallOptions) -> Result<(), String> 
     if !std::io::stdin().is_terminal() {
         return Err("nobody can be asked here: say --yes to uninstall".into());
     }
-    let mut question = format!("This removes {} that weft install made", counted(found.ours.len(), "object"));
+    let mut question = format!(
+        "This removes {} that weft install made",
+        counted(found.ours.len(), "object")
+    );
     if options.purge && !found.written.is_empty() {
         question.push_str(&format!(", and what users wrote: {}", found.written.join(", ")));
     }
@@ -209,7 +212,10 @@ async fn disenrol(
     if leaving.is_empty() {
         return Ok(());
     }
-    progress.step(&format!("{} taken out of the mesh", counted(leaving.len(), "namespace")))
+    progress.step(&format!(
+        "{} taken out of the mesh",
+        counted(leaving.len(), "namespace")
+    ))
 }
 
 /// Has the agent of every node release its pods and take away its CNI plugin: its DaemonSet runs `remove` instead of
@@ -221,11 +227,16 @@ async fn release(
     deadline: Instant,
     progress: &mut Progress,
 ) -> Result<(), String> {
-    let Some(agent) = found.ours.iter().find(|it| it.kind_name() == "DaemonSet" && it.name() == "weft-cni") else {
+    let Some(agent) = found
+        .ours
+        .iter()
+        .find(|it| it.kind_name() == "DaemonSet" && it.name() == "weft-cni")
+    else {
         return Ok(());
     };
     let removing = removing(&agent.value)?;
-    api.merge(&agent.kind(), agent.namespace(), agent.name(), &removing).await?;
+    api.merge(&agent.kind(), agent.namespace(), agent.name(), &removing)
+        .await?;
     match ready::wait(api, std::slice::from_ref(agent), deadline, &mut Progress::silent()).await {
         Ok(()) => progress.step("every node has released its pods and removed the CNI plugin"),
         Err(why) if options.force => progress.remark(&format!("goes on without them, as --force says: {why}")),
@@ -240,10 +251,14 @@ fn removing(agent: &Value) -> Result<Value, String> {
     let container = &agent["spec"]["template"]["spec"]["containers"][0];
     let flags: Vec<_> = container["args"].as_array().into_iter().flatten().cloned().collect();
     let Some((Value::String(first), rest)) = flags.split_first() else {
-        return Err("the DaemonSet weft-cni does not run an agent as weft install made it: run weft upgrade first".into());
+        return Err(
+            "the DaemonSet weft-cni does not run an agent as weft install made it: run weft upgrade first".into(),
+        );
     };
     if first != "agent" && first != "remove" {
-        return Err(format!("the DaemonSet weft-cni runs {first:?}, not an agent: run weft upgrade first"));
+        return Err(format!(
+            "the DaemonSet weft-cni runs {first:?}, not an agent: run weft upgrade first"
+        ));
     }
     let mut arguments = vec![json!("remove"), json!("--stay")];
     arguments.extend(rest.iter().filter(|flag| **flag != "--stay").cloned());
@@ -275,7 +290,9 @@ async fn remove(
     }
     let roots = kind("", "v1", "ConfigMap", "configmaps", false);
     for map in api.named(&roots, ROOTS).await? {
-        api.delete(&roots, map["metadata"]["namespace"].as_str(), ROOTS).await?;
+        if map["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "weft-ca" {
+            api.delete(&roots, map["metadata"]["namespace"].as_str(), ROOTS).await?;
+        }
     }
     gone(api, &going, deadline).await?;
     unmark(api).await?;
@@ -336,7 +353,13 @@ fn defined(definition: &Value) -> Kind {
     let spec = &definition["spec"];
     let version = text(&spec["versions"][0], "name");
     let cluster = spec["scope"] == "Cluster";
-    kind(text(spec, "group"), version, text(&spec["names"], "kind"), text(&spec["names"], "plural"), cluster)
+    kind(
+        text(spec, "group"),
+        version,
+        text(&spec["names"], "kind"),
+        text(&spec["names"], "plural"),
+        cluster,
+    )
 }
 
 #[cfg(test)]
@@ -370,7 +393,10 @@ mod tests {
             ..Inventory::default()
         };
         let all = kept(&used, &options(false, false, false)).join("\n");
-        assert!(all.contains("2 authorizationpolicies") && all.contains("--purge"), "{all}");
+        assert!(
+            all.contains("2 authorizationpolicies") && all.contains("--purge"),
+            "{all}"
+        );
         assert!(all.contains("by-hand") && !all.contains("by-us"), "{all}");
         assert!(all.contains("shop/waypoint"), "{all}");
         assert_eq!(kept(&used, &options(true, false, true)).len(), 1);

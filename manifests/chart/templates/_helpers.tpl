@@ -42,3 +42,19 @@ imagePullSecrets:
   resources: [authorizationpolicies, meshconfigs, peerauthentications, trafficpolicies]
   verbs: [get, list, watch]
 {{- end }}
+
+{{/* What decides which pods of a node are captured. */}}
+{{- define "weft.capture.rules" -}}
+- apiGroups: [""]
+  resources: [namespaces, pods, services]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways]
+  verbs: [get, list, watch]
+- apiGroups: [weft.dev]
+  resources: [authorizationpolicies, meshconfigs, peerauthentications]
+  verbs: [get, list, watch]
+{{- end }}

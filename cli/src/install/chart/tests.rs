@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use act::config::kubernetes::Scope;
+
 use super::*;
 
 /// Sets of values under which Helm and we must agree; the last entries are `--set`.
@@ -230,41 +232,94 @@ fn every_value_is_explained() {
     }
 }
 
-/// Rules that may do anything, or read what is nobody's business, never slip in.
-#[test]
-fn nobody_may_more_than_its_part_needs() {
-    let all = rendered(&[], "weft-system", "weft").unwrap();
-    let roles = || all.iter().filter(|it| it.kind_name().ends_with("Role"));
-    assert_eq!(roles().count(), 5);
-    for role in roles() {
-        for rule in role.value["rules"].as_array().expect("rules") {
-            let list = |field: &str| -> BTreeSet<String> {
-                let all = rule[field].as_array().into_iter().flatten();
-                all.map(|it| it.as_str().expect("text").to_owned()).collect()
-            };
-            let (resources, verbs) = (list("resources"), list("verbs"));
-            assert!(!rule.to_string().contains('*'), "{}: {rule}", role.title());
-            let writes = verbs
-                .iter()
-                .any(|verb| !["get", "list", "watch"].contains(&verb.as_str()));
-            let allowed = match role.name() {
-                "weft-ztunnel" | "weft-waypoint" => !writes,
-                "weft-cni" => {
-                    !writes
-                        || (resources.contains("pods") && verbs == ["patch".to_owned()].into())
-                        || resources.contains("events")
+/// What a role may do: group, resource, names, verb.
+fn rights(role: &Value) -> BTreeSet<(String, String, String, String)> {
+    let list = |rule: &Value, field: &str| -> Vec<String> {
+        let all = rule[field].as_array().into_iter().flatten();
+        all.map(|it| it.as_str().expect("text").to_owned()).collect()
+    };
+    let mut all = BTreeSet::new();
+    for rule in role["rules"].as_array().expect("rules") {
+        assert_eq!(rule.as_object().expect("a rule").get("nonResourceURLs"), None);
+        let names = list(rule, "resourceNames").join(",");
+        for group in list(rule, "apiGroups") {
+            for resource in list(rule, "resources") {
+                for verb in list(rule, "verbs") {
+                    all.insert((group.clone(), resource.clone(), names.clone(), verb));
                 }
-                "weft-ca" => !writes || resources.contains("tokenreviews") || resources.contains("configmaps"),
-                "weft-ca-keys" => role.kind_name() == "Role",
-                _ => false,
-            };
-            assert!(allowed, "{}: {rule}", role.title());
-            if resources.contains("secrets") {
-                assert_eq!(role.name(), "weft-ca-keys");
-                assert!(list("resourceNames").contains("weft-ca-keys") || verbs == ["create".to_owned()].into());
             }
         }
     }
+    all
+}
+
+/// Each role holds what its process watches, and besides it what stands here, and nothing else.
+#[test]
+fn nobody_may_more_than_its_part_needs() {
+    let node = String::new();
+    let own: &[(&str, Option<Scope>, &[(&str, &str, &str, &[&str])])] = &[
+        ("weft-ztunnel", Some(Scope::Proxy), &[]),
+        ("weft-waypoint", Some(Scope::Proxy), &[]),
+        (
+            "weft-cni",
+            Some(Scope::Agent { node }),
+            &[
+                ("", "pods", "", &["patch"]),
+                ("", "events", "", &["create", "patch"]),
+                ("events.k8s.io", "events", "", &["create", "patch"]),
+            ],
+        ),
+        (
+            "weft-ca",
+            Some(Scope::Authority),
+            &[
+                ("authentication.k8s.io", "tokenreviews", "", &["create"]),
+                ("", "configmaps", "weft-root", &["list", "create", "patch", "delete"]),
+            ],
+        ),
+        (
+            "weft-ca-keys",
+            None,
+            &[
+                (
+                    "",
+                    "secrets",
+                    "weft-ca-keys",
+                    &["get", "list", "watch", "update", "patch"],
+                ),
+                ("", "secrets", "", &["create"]),
+            ],
+        ),
+    ];
+    let all = rendered(&[], "weft-system", "weft").unwrap();
+    let roles: BTreeMap<_, _> = all
+        .iter()
+        .filter(|it| it.kind_name().ends_with("Role"))
+        .map(|it| (it.name(), &it.value))
+        .collect();
+    assert_eq!(roles.len(), own.len());
+    for (name, scope, more) in own {
+        let mut wanted = BTreeSet::new();
+        let mut add = |group: &str, resource: &str, names: &str, verbs: &[&str]| {
+            for verb in verbs {
+                wanted.insert((
+                    group.to_owned(),
+                    resource.to_owned(),
+                    names.to_owned(),
+                    (*verb).to_owned(),
+                ));
+            }
+        };
+        for right in scope.iter().flat_map(Scope::resources) {
+            add(right.group, right.resource, "", right.verbs);
+        }
+        for (group, resource, names, verbs) in *more {
+            add(group, resource, names, verbs);
+        }
+        assert_eq!(rights(roles[name]), wanted, "{name}");
+    }
+    // A Secret is read in one namespace only.
+    assert_eq!(roles["weft-ca-keys"]["kind"], "Role");
 }
 
 #[test]

@@ -17,6 +17,6 @@ mod translate;
 
 pub use feed::{Change, Feed};
 pub use objects::{FieldError, Object, Origin};
-pub use options::{Source, SourceOptions};
+pub use options::{Source, SourceError, SourceOptions};
 pub use reader::Reader;
 pub use translate::{CAPTURE, EXCLUDED, MODE, is_enabled};

@@ -5,10 +5,10 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use decide::model::{Identity, MeshSettings};
 
 use super::{
-    Reader, directory,
-    kubernetes::{self, Scope},
+    Reader,
+    directory::{self, DirectoryError},
+    kubernetes::{self, KubernetesError, Scope},
 };
-use crate::process::Failure;
 
 /// What `--config` says for the API server.
 const API_SERVER: &str = "kubernetes";
@@ -52,18 +52,26 @@ pub enum Source {
     Directory(PathBuf),
 }
 
+/// Why the configuration cannot be had at all: one plain sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The directory.
+    #[error("--config: {0}")]
+    Directory(#[from] DirectoryError),
+    /// The API server.
+    #[error("--config {API_SERVER}: {0}")]
+    Kubernetes(#[from] KubernetesError),
+}
+
 impl SourceOptions {
     /// Watches the source for as long as somebody reads.
     ///
     /// # Errors
-    /// One plain sentence when it cannot be watched at all.
-    pub fn watch(&self, scope: Scope) -> Result<Reader, Failure> {
+    /// [`SourceError`], when it cannot be watched at all.
+    pub fn watch(&self, scope: Scope) -> Result<Reader, SourceError> {
         match &self.config {
-            Source::Directory(path) => {
-                directory::watch(path, self.defaults()).map_err(|error| Failure(format!("--config: {error}")))
-            }
-            Source::Kubernetes => kubernetes::watch(self.defaults(), scope)
-                .map_err(|error| Failure(format!("--config {API_SERVER}: {error}"))),
+            Source::Directory(path) => Ok(directory::watch(path, self.defaults())?),
+            Source::Kubernetes => Ok(kubernetes::watch(self.defaults(), scope)?),
         }
     }
 

@@ -6,9 +6,17 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::SourceError;
+
 /// Why a process cannot start or go on: one plain sentence, with the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure(pub String);
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// Parses the command line and runs a process. A failure is one line on standard error and exit code 1; a wrong
 /// command line is clap's own message and exit code 2.

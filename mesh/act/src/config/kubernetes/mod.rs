@@ -12,6 +12,7 @@
 mod backoff;
 mod batch;
 mod gather;
+mod once;
 mod outage;
 mod read;
 mod scope;
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 use self::{gather::Gather, watch::Watch};
 use super::{Feed, Reader};
 
+pub use self::once::read_once;
 pub use self::scope::{Resource, Scope};
 
 /// News that wait to be taken in; then the watches wait, and the server's own buffers hold the rest.
@@ -42,6 +44,9 @@ pub enum KubernetesError {
     /// The thread that watches cannot be started.
     #[error("no thread can be started to watch the API server ({0}): raise the limit of processes")]
     NoThread(io::Error),
+    /// It does not tell all there is.
+    #[error("{0} cannot be listed: the API server {1}")]
+    NotRead(String, String),
 }
 
 /// A client of the API server that KUBECONFIG names, or of the cluster whose pod we run in.
