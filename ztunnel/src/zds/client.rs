@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Waits between attempts to reach the agent: the first, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
 /// Who serves the pods that the agent announces.
 pub trait Pods: Send {
