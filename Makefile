@@ -2,15 +2,18 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e lint bench fmt clean build tools
+.PHONY: help demo test e2e images cluster cluster-down lint bench fmt clean build tools cluster-tools
 
 PROGRAMS := nft nginx wrk tcpdump curl openssl ip unshare nsenter python3
 PACKAGES := nftables nginx-light wrk tcpdump curl openssl iproute2 util-linux python3 python3-venv
+# What the test cluster and its images need besides, and Go 1.24 or newer (https://go.dev/dl).
+CLUSTER_PROGRAMS := containerd runc host-local iptables conntrack busybox socat gcc strip
+CLUSTER_PACKAGES := containerd runc containernetworking-plugins iptables conntrack busybox-static socat gcc libc6-dev binutils
 ENVOY := target/tools/envoy/bin/envoy
 BIN := target/debug
 
 help: ## this list
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: tools build ## run the mesh on this machine; CHECK=1 asserts every promise and exits 0 or 1; ONLY=1,4 picks some
 	@$(BIN)/weft demo --bin $(BIN) --envoy $(ENVOY) $(if $(CHECK),--check) $(if $(ONLY),--only $(ONLY))
@@ -23,13 +26,22 @@ test: tools ## every test: pure, timed, loopback, network namespaces, then the d
 GATEWAY_API := sigs.k8s.io/gateway-api@v1.4.0
 E2E := target/e2e
 
-e2e: tools build ## every promise on a real Kubernetes, ours or the one KUBECONFIG names; SMOKE=1 the short run; ONLY=1,4 picks some
+e2e: tools cluster-tools build ## every promise on a real Kubernetes, ours or the one KUBECONFIG names; SMOKE=1 the short run; ONLY=1,4 picks some
 	@$(BIN)/weft-cluster images --bin $(BIN) --extra $(BIN)/weft-load
 	@kinds=$$(cd /tmp && go mod download -json $(GATEWAY_API) | sed -n 's/^\t"Dir": "\(.*\)",$$/\1/p')/config/crd/standard; \
 	asked="--gateway-api $$kinds --artefacts $(E2E)/artefacts $(if $(SMOKE),--smoke) $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)"; \
 	if [ -n "$$KUBECONFIG" ]; then exec $(BIN)/weft-e2e $$asked; fi; \
 	$(if $(KEEP),,trap '$(BIN)/weft-cluster --dir $(E2E)/cluster down' EXIT;) \
-	$(BIN)/weft-cluster --dir $(E2E)/cluster up && $(BIN)/weft-e2e --cluster $(E2E)/cluster $$asked
+	$(BIN)/weft-cluster --dir $(E2E)/cluster up && $(BIN)/weft-cluster --dir $(E2E)/cluster check && $(BIN)/weft-e2e --cluster $(E2E)/cluster $$asked
+
+images: tools cluster-tools build ## container images of the mesh and of its tests, without a registry, into target/images
+	@$(BIN)/weft-cluster images --bin $(BIN) --extra $(BIN)/weft-load
+
+cluster: images ## a real two-node Kubernetes on this machine (root), with the images loaded; says how it is reached
+	@$(BIN)/weft-cluster up
+
+cluster-down: build ## end that cluster and remove what it left
+	@$(BIN)/weft-cluster down
 
 lint: ## formatting, clippy without a warning, documentation, licences and sources of dependencies
 	cargo fmt --all --check
@@ -51,17 +63,24 @@ build:
 	@echo "building (the first time takes some minutes) ..."
 	@cargo build --workspace --bins
 
-# Installs what is missing, as root; otherwise says in one line what to install.
 tools: $(ENVOY)
-	@missing=; for program in $(PROGRAMS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	@$(call need,$(PROGRAMS),$(PACKAGES))
+
+cluster-tools:
+	@$(call need,$(CLUSTER_PROGRAMS),$(CLUSTER_PACKAGES))
+
+# Installs the packages (2) if one of the programs (1) is missing, as root; otherwise says in one line what to install.
+define need
+missing=; for program in $(1); do PATH="$$PATH:/usr/sbin:/sbin:/usr/lib/cni" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then \
 	    echo "installing Debian packages for:$$missing"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null; \
 	  else \
-	    echo "missing programs:$$missing; install them with: sudo apt-get install $(PACKAGES)" >&2; exit 1; \
+	    echo "missing programs:$$missing; install them with: sudo apt-get install $(2)" >&2; exit 1; \
 	  fi; \
 	fi
+endef
 
 $(ENVOY):
 	@echo "installing Envoy, the third party of the demo"

@@ -10,5 +10,6 @@ pub mod isolate;
 pub mod load;
 pub mod observe;
 pub mod show;
+pub mod source;
 pub mod third;
 pub mod world;

@@ -28,11 +28,11 @@ use tokio::{
 };
 
 use crate::{
-    answer::refused,
+    answer::{Understands, refused},
     body::{Download, Upload},
     choose::{Asked, Chosen},
     client::Client,
-    head::{Forwarded, Head, strip},
+    head::{self, Forwarded, Head, strip},
     tale::Tale,
     upstream::{Unsent, Upstream},
 };
@@ -45,12 +45,13 @@ pub(crate) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     let started = Instant::now();
     let place = client.waypoint.requests.clone().try_acquire_owned();
     let crowded = place.is_err();
-    let record = record(&client, &request);
+    let understands = Understands::of(request.version(), request.headers());
+    let record = record(&client, request.method().as_str(), request.uri().path());
     let mut tale = Box::new(Tale::new(record, started, client.activity.request(), place.ok()));
     if crowded {
         let most = client.waypoint.settings.max_requests;
         let refusal = Refusal::Overloaded(format!("{most} requests are in flight (--max-requests)").into());
-        return refused(refusal, tale);
+        return refused(refusal, tale, understands);
     }
     let on_client = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
@@ -59,9 +60,16 @@ pub(crate) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
         address: client.told,
         by: &client.waypoint.identity,
     };
-    let head = match Head::read(parts, client.waypoint.settings.max_headers, forwarded) {
+    let settings = &client.waypoint.settings;
+    let read = if head::length(&parts) > settings.max_head {
+        let bound = format!("more than {} bytes (--max-head)", settings.max_head);
+        Err(Refusal::HeadTooLarge(bound.into()))
+    } else {
+        Head::read(parts, settings.max_headers, forwarded)
+    };
+    let head = match read {
         Ok(head) => head,
-        Err(refusal) => return refused(refusal, tale),
+        Err(refusal) => return refused(refusal, tale, understands),
     };
     tale.record.path = head.path_and_query().0.into();
     tale.record.protocol = head.protocol();
@@ -79,7 +87,7 @@ pub(crate) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
             let deadline = attempt.deadline;
             finish(response, upstream, on_client, tale, deadline)
         }
-        Err(refusal) => refused(refusal, tale),
+        Err(refusal) => refused(refusal, tale, understands),
     }
 }
 
@@ -274,7 +282,7 @@ async fn switch(on_client: OnUpgrade, on_server: OnUpgrade, mut tale: Box<Tale>)
 }
 
 /// What is known of a request when its head has arrived.
-fn record(client: &Client, request: &Request<Incoming>) -> RequestRecord {
+fn record(client: &Client, method: &str, path: &str) -> RequestRecord {
     RequestRecord {
         labels: FlowLabels {
             reporter: Reporter::Waypoint,
@@ -284,8 +292,8 @@ fn record(client: &Client, request: &Request<Incoming>) -> RequestRecord {
             security: Security::MutualTls,
             allowed_by: None,
         },
-        method: request.method().as_str().into(),
-        path: request.uri().path().into(),
+        method: method.into(),
+        path: path.into(),
         protocol: "http",
         status: 0,
         refusal: None,
@@ -293,6 +301,22 @@ fn record(client: &Client, request: &Request<Incoming>) -> RequestRecord {
         bytes: (0, 0),
         duration: std::time::Duration::ZERO,
     }
+}
+
+/// Tells of a request whose head was beyond what hyper reads: it has answered 431 by itself.
+pub(crate) fn unread(client: &Client) {
+    let settings = &client.waypoint.settings;
+    let bound = format!(
+        "more than twice {} bytes (--max-head) or {} headers (--max-headers)",
+        settings.max_head, settings.max_headers
+    );
+    let refusal = Refusal::HeadTooLarge(bound.into());
+    let record = RequestRecord {
+        status: refusal.status(),
+        refusal: Some(refusal),
+        ..record(client, "", "")
+    };
+    record.record();
 }
 
 fn malformed(error: &http::Error) -> Refusal {

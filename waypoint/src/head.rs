@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 
-use decide::model::{Identity, Refusal};
+use decide::{
+    model::{Identity, Refusal},
+    path::normalise,
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
     header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
-
-use crate::path::normalise;
 
 /// Names the client to the server by its identity (Envoy's header).
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -51,6 +52,16 @@ pub(crate) struct Forwarded<'a> {
     pub(crate) address: SocketAddr,
     /// Ourselves.
     pub(crate) by: &'a Identity,
+}
+
+/// The length of a head as HTTP/1 writes it, nearly.
+pub(crate) fn length(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    parts.method.as_str().len() + target + headers.sum::<usize>()
 }
 
 impl Head {

@@ -12,7 +12,12 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::{activity::Watched, client::Client, detect::Protocol, exchange::exchange};
+use crate::{
+    activity::Watched,
+    client::Client,
+    detect::Protocol,
+    exchange::{exchange, unread},
+};
 
 /// Serves a client's HTTP until it ends, is idle for too long, or drains.
 pub(crate) async fn serve(client: Arc<Client>, protocol: Protocol, io: Watched<StreamIo>) {
@@ -31,7 +36,8 @@ pub(crate) async fn serve(client: Arc<Client>, protocol: Protocol, io: Watched<S
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(8 << 20)
             .max_concurrent_streams(settings.max_streams)
-            .max_header_list_size(u32::try_from(settings.max_head).unwrap_or(u32::MAX))
+            // Beyond the bound it is we who refuse, with a reason; beyond this, hyper does.
+            .max_header_list_size(u32::try_from(settings.max_head.saturating_mul(2)).unwrap_or(u32::MAX))
             .serve_connection(io, service);
         run(connection, http2::Connection::graceful_shutdown, &client, false).await;
     } else {
@@ -39,9 +45,8 @@ pub(crate) async fn serve(client: Arc<Client>, protocol: Protocol, io: Watched<S
             .timer(TokioTimer::new())
             // Its clock would run between requests too, and cut a connection just as its next request arrives.
             .header_read_timeout(None)
-            // Beyond the bound it is we who refuse, with a reason; beyond this, hyper does.
             .max_headers(settings.max_headers.saturating_mul(2))
-            .max_buf_size(settings.max_head)
+            .max_buf_size(settings.max_head.saturating_mul(2))
             .auto_date_header(true)
             .serve_connection(io, service)
             .with_upgrades();
@@ -57,10 +62,9 @@ pub(crate) async fn serve(client: Arc<Client>, protocol: Protocol, io: Watched<S
 
 /// Runs a connection. `quit` has it answer what it has and take no more. With `heads`, a head that does not
 /// become complete in time ends it.
-async fn run<C, E>(connection: C, quit: impl Fn(Pin<&mut C>), client: &Client, heads: bool)
+async fn run<C>(connection: C, quit: impl Fn(Pin<&mut C>), client: &Client, heads: bool)
 where
-    C: Future<Output = Result<(), E>>,
-    E: std::fmt::Display,
+    C: Future<Output = hyper::Result<()>>,
 {
     let settings = &client.waypoint.settings;
     let mut connection = pin!(connection);
@@ -73,6 +77,9 @@ where
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
+                    if error.is_parse_too_large() {
+                        unread(client);
+                    }
                     tracing::debug!(%error, peer = %client.peer.identity(), "an HTTP connection of a client ended");
                 }
                 return;

@@ -17,7 +17,6 @@ mod head;
 mod http_server;
 mod inbound;
 mod opaque;
-mod path;
 mod reach;
 mod run;
 mod tale;

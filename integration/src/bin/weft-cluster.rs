@@ -9,7 +9,7 @@ use std::{
 use act::process::{Failure, main as run_process};
 use clap::{Args, Parser, Subcommand};
 use integration::{
-    cluster::{self, Layout, Machine, Order, Place, UpOptions},
+    cluster::{self, Layout, Order, Place, UpOptions},
     images::{self, ImagesOptions},
 };
 
@@ -41,6 +41,8 @@ enum Verb {
     Down,
     /// Show what runs, where its logs are, and each kubelet's cgroup
     Status,
+    /// Check that pods run on every node, find each other by name in both families, and reach nothing outside
+    Check,
     /// Print how programs reach the cluster, as shell variables
     Env,
     /// kubectl, as the cluster's administrator
@@ -117,6 +119,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             })
         }
         Verb::Status => write(&cluster::status(&layout)?),
+        Verb::Check => cluster::check(&layout, &|line| eprintln!("{line}")),
         Verb::Env => write(&cluster::environment(&layout)?),
         Verb::Kubectl { words } => {
             let words: Vec<_> = std::iter::once("kubectl".to_owned()).chain(words).collect();
@@ -151,11 +154,8 @@ fn stop(component: &Component) -> fn(String) -> Order {
 }
 
 fn order(layout: &Layout, component: &Component, orders: &[fn(String) -> Order]) -> Result<(), Failure> {
-    let mut machine: Machine = cluster::machine(layout, place(component.node.as_deref())?)?;
-    for order in orders {
-        machine.order(&order(component.name.clone()))?;
-    }
-    Ok(())
+    let orders: Vec<_> = orders.iter().map(|order| order(component.name.clone())).collect();
+    cluster::order(layout, place(component.node.as_deref())?, &orders)
 }
 
 fn usage(directory: &Path) -> String {

@@ -51,9 +51,16 @@ pub fn machine(layout: &Layout, place: Place) -> Result<Machine, Failure> {
     let name = place.machine();
     Machine::find(&name, &layout.socket(&name)).ok_or_else(|| {
         let directory = layout.directory().display();
+        let nodes: Vec<_> = layout.nodes().into_iter().map(Node::name).collect();
         Failure(match place {
             Place::ControlPlane => format!("no cluster runs in {directory}: start one with `weft-cluster up`"),
-            Place::Node(_) => format!("{name} of the cluster in {directory} is not up: `weft-cluster start {name}`"),
+            Place::Node(_) if nodes.contains(&name) => {
+                format!("{name} of the cluster in {directory} is not up: `weft-cluster start {name}`")
+            }
+            Place::Node(_) if nodes.is_empty() => {
+                format!("no cluster runs in {directory}: start one with `weft-cluster up`")
+            }
+            Place::Node(_) => format!("the cluster in {directory} has no {name}; it has {}", nodes.join(", ")),
         })
     })
 }
@@ -81,7 +88,7 @@ pub(super) fn command(layout: &Layout, place: Place) -> Result<Command, Failure>
                 "--net",
                 "--pid",
                 "--uts",
-                "--wd=/",
+                "--wdns=/",
             ]);
             command.env(
                 "PATH",

@@ -23,6 +23,8 @@ use super::{
     programs, ready,
 };
 
+/// Where `make images` puts images.
+const IMAGES: &str = "target/images";
 /// The longest any step may take.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a step is looked at.
@@ -37,7 +39,7 @@ pub struct UpOptions {
     /// How kube-proxy makes Services work
     #[arg(long, default_value = "nftables", value_parser = ["nftables", "iptables"])]
     pub proxy_mode: String,
-    /// Image archives to load into every node; of a directory, each *.tar in it
+    /// Image archives to load into every node, each *.tar of a directory; default: target/images where there is one
     #[arg(long, value_name = "PATH")]
     pub images: Vec<PathBuf>,
     /// The test cluster's sources, from which Kubernetes is built once
@@ -61,7 +63,11 @@ pub fn up(layout: &Layout, options: &UpOptions, say: &dyn Fn(&str)) -> Result<()
             layout.directory().display()
         )));
     }
-    let mut archives = archives(&options.images)?;
+    let made = PathBuf::from(IMAGES);
+    let mut archives = match options.images.is_empty() && made.is_dir() {
+        true => archives(&[made])?,
+        false => archives(&options.images)?,
+    };
     let kubernetes = match &options.kubernetes {
         Some(file) => file.clone(),
         None => go::build(&options.sources.join("kubernetes"), say)?,
@@ -257,7 +263,7 @@ fn obituaries(layout: &Layout) -> Vec<String> {
     found
 }
 
-fn kubectl(layout: &Layout, words: &[&str]) -> Result<String, Failure> {
+pub(super) fn kubectl(layout: &Layout, words: &[&str]) -> Result<String, Failure> {
     let kubeconfig = format!("--kubeconfig={}", layout.kubeconfig().display());
     let program = layout.programs().join("kubectl").display().to_string();
     let words: Vec<_> = [program.as_str(), &kubeconfig, "--request-timeout=5s"]

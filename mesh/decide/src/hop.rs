@@ -14,12 +14,12 @@ pub use candidates::{Candidate, candidates};
 use self::candidates::pick_candidate;
 use crate::{
     model::{
-        BoundWaypoint, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint, WaypointEndpoint, WaypointFor,
+        BoundWaypoint, Capture, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint, WaypointEndpoint, WaypointFor,
         WaypointKey, Workload, ports,
     },
     pick::{Choice, pick},
     snapshot::Snapshot,
-    verdict::{Client, Facts, Verdict, verdict},
+    verdict::{Client, Facts, Verdict, admit, verdict},
 };
 
 /// The next step of a connection.
@@ -210,18 +210,29 @@ impl Way<'_> {
             }
         }
         if workload.capture.speaks_hbone() {
-            Hop::Tunnel {
+            return Hop::Tunnel {
                 to,
                 workload: workload.clone(),
                 service: service_key,
-            }
-        } else {
-            Hop::Plain {
+            };
+        }
+        match self.awaits(workload, to) {
+            Err(refusal) => Hop::Hold(refusal),
+            Ok(()) => Hop::Plain {
                 to,
                 workload: Some(workload.clone()),
                 service: service_key,
-            }
+            },
         }
+    }
+
+    /// A pod that is not captured yet gets plain TCP only where its policies admit a client that proves nothing:
+    /// else the connection waits for its capture, which judges it.
+    fn awaits(&self, workload: &Workload, to: SocketAddr) -> Result<(), Refusal> {
+        if workload.capture != Capture::Awaited {
+            return Ok(());
+        }
+        admit(&workload.policies, None, source_address(self.source, to.ip()), to).map(drop)
     }
 
     /// The waypoint that traffic addressed this way takes; none when the source serves it itself.

@@ -8,6 +8,7 @@ pub mod entitle;
 pub mod forward;
 pub mod hop;
 pub mod model;
+pub mod path;
 pub mod pick;
 pub mod route;
 pub mod snapshot;

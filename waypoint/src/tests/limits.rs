@@ -44,6 +44,21 @@ async fn too_many_headers_are_refused() {
 }
 
 #[tokio::test]
+async fn a_head_beyond_its_bound_is_refused_with_the_reason() {
+    let world = World::new().await;
+    let servers = servers(&world).await;
+    for mut connection in [world.http1("web", WEB).await, world.http2("web", WEB).await] {
+        let long = |length| Request::get("/").header("x-long", "x".repeat(length));
+        assert_eq!(connection.send(long(12 * 1024)).await.status, 200);
+        connection
+            .send(long(17 * 1024))
+            .await
+            .refused(431, "HEAD_TOO_LARGE", "more than 16384 bytes (--max-head)");
+    }
+    assert_eq!(servers.iter().map(|server| server.requests().len()).sum::<usize>(), 2);
+}
+
+#[tokio::test]
 async fn a_head_too_long_is_refused() {
     let world = World::new().await;
     let servers = servers(&world).await;

@@ -3,11 +3,12 @@
 use decide::model::Action;
 use http::{Request, Version};
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    servers::{pieces, whole},
+    servers::{full, pieces, whole},
     world::{World, edit_pod, enforce, identity, policy, set},
 };
 
@@ -67,7 +68,15 @@ async fn deny_wins_whatever_form_the_path_takes() {
         world.server("b", "10.1.0.2:8080").await,
     ];
     world.change(|snapshot| enforce(snapshot, vec![policy("no-admin", Action::Deny, &[], Some("/admin"))]));
-    for path in ["/admin", "//admin", "/./admin", "/x/../admin", "/%61dmin", "/%61dmin/x"] {
+    for path in [
+        "/admin",
+        "//admin",
+        "/./admin",
+        "/x/../admin",
+        "/%61dmin",
+        "/%61dmin/x",
+        "/x/%2e%2e/admin",
+    ] {
         world
             .get("web", path)
             .await
@@ -80,6 +89,32 @@ async fn deny_wins_whatever_form_the_path_takes() {
     assert_eq!(world.get("web", "/administrator?/admin").await.status, 403);
     assert_eq!(world.get("web", "/x?/admin").await.status, 200);
     assert_eq!(servers.iter().map(|server| server.requests().len()).sum::<usize>(), 1);
+}
+
+#[tokio::test]
+async fn a_grpc_client_is_refused_in_its_own_terms() {
+    let world = World::new().await;
+    let servers = [
+        world.server("a", "10.1.0.1:8080").await,
+        world.server("b", "10.1.0.2:8080").await,
+    ];
+    world.change(|snapshot| enforce(snapshot, vec![policy("no-admin", Action::Deny, &[], Some("/admin"))]));
+    let mut connection = world.http2("web", WEB).await;
+    for kind in ["application/grpc", "application/grpc+proto"] {
+        let call = Request::post("/admin/Call").header("content-type", kind);
+        let response = connection.start(call, full(String::new())).await.unwrap();
+        assert!(response.body().is_end_stream(), "trailers alone");
+        let answer = whole(response).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+        assert_eq!(answer.headers["content-type"], "application/grpc");
+        assert_eq!(answer.headers["grpc-status"], "7");
+        let message = answer.headers["grpc-message"].to_str().unwrap();
+        assert!(message.contains("shop/no-admin"), "{message}");
+        assert_eq!(answer.headers["weft-refusal"], "DENY");
+    }
+    let web = Request::post("/admin/Call").header("content-type", "application/grpc-web");
+    connection.send(web).await.refused(403, "DENY", "shop/no-admin");
+    assert!(servers.iter().all(|server| server.requests().is_empty()));
 }
 
 #[tokio::test]

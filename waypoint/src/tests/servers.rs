@@ -190,7 +190,7 @@ async fn echo(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let _ = io.shutdown().await;
 }
 
-fn full(text: String) -> Body {
+pub(super) fn full(text: String) -> Body {
     Full::from(text).map_err(|never| match never {}).boxed()
 }
 

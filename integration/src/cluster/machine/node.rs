@@ -38,6 +38,8 @@ pub(super) fn enter(name: &str, node: &NodeSpec) -> Result<(), Failure> {
         .and_then(|()| mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC))
         .and_then(|()| rustix::system::sethostname(name.as_bytes()))
         .map_err(|error| failed(&error))?;
+    // A machine that was switched off remembers no process.
+    cgroup::remove(&node.cgroup)?;
     cgroup::make(&format!("{}/kubelet", node.cgroup))
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Capture, Phase},
+    model::{Capture, Decider, MtlsMode, ObjectRef, Phase, PolicySet, Rule, Source, StringMatch},
     snapshot::testing::{
         allow, bound_waypoint, endpoint, ip, pod, policies, service, service_key, snapshot, waypoint, waypoint_key,
         waypoint_pod,
@@ -523,4 +523,87 @@ proptest! {
             other => prop_assert!(false, "{:?}", other),
         }
     }
+}
+
+/// A pod that its node is about to capture, under a policy.
+fn awaited(set: impl FnOnce(&mut PolicySet)) -> Shop {
+    let mut shop = Shop::new();
+    shop.web.capture = Capture::Awaited;
+    set(Arc::make_mut(&mut shop.web.policies));
+    shop.service = service("demo", "web", "10.2.0.1", (80, 8080), &[&shop.web]);
+    shop
+}
+
+fn strict(set: &mut PolicySet) {
+    set.mtls.default = (MtlsMode::Strict, None);
+}
+
+#[test]
+fn an_awaited_pod_gets_plain_tcp_where_anybody_may_come() {
+    let shop = awaited(|_| ());
+    for to in ["10.1.0.2:8080", "10.2.0.1:80"] {
+        assert!(
+            matches!(shop.go(to), Hop::Plain { to, .. } if to == at("10.1.0.2:8080")),
+            "{to}"
+        );
+    }
+}
+
+/// Only clients of the namespace demo, which is something only a proof can tell.
+fn members(set: &mut PolicySet) {
+    let from = Source {
+        namespaces: vec![StringMatch::Exact("demo".into())],
+        ..Source::default()
+    };
+    let rule = Rule {
+        from: vec![from],
+        ..Rule::default()
+    };
+    let mut applied = allow("demo", "members", &[], &[]);
+    Arc::make_mut(&mut applied.policy).rules = vec![rule];
+    set.policies.push(applied);
+}
+
+#[test]
+fn an_awaited_pod_that_asks_for_a_proof_is_waited_for_and_never_reached_in_plaintext() {
+    for asks in [strict, members] {
+        let mut shop = awaited(asks);
+        for to in ["10.1.0.2:8080", "10.2.0.1:80"] {
+            assert!(matches!(shop.go(to), Hop::Hold(_)), "{to}: {:?}", shop.go(to));
+        }
+        shop.web.capture = Capture::Captured;
+        assert!(
+            matches!(shop.go("10.1.0.2:8080"), Hop::Tunnel { .. }),
+            "captured, it is reached"
+        );
+    }
+}
+
+#[test]
+fn only_the_port_that_asks_for_a_proof_is_waited_for() {
+    let by = Decider {
+        object: ObjectRef {
+            kind: "PeerAuthentication".into(),
+            namespace: "demo".into(),
+            name: "strict".into(),
+        },
+        field: "spec.portLevelMtls.8080.mode".into(),
+    };
+    let shop = awaited(|set| drop(set.mtls.ports.insert(8080, (MtlsMode::Strict, by))));
+    assert!(matches!(shop.go("10.1.0.2:8080"), Hop::Hold(_)));
+    assert!(matches!(shop.go("10.1.0.2:9090"), Hop::Plain { .. }));
+}
+
+#[test]
+fn an_unexplained_address_is_held_whoever_is_awaited_elsewhere() {
+    let shop = awaited(strict);
+    let mut snapshot = shop.snapshot();
+    let mut mesh = (*snapshot.mesh).clone();
+    mesh.pod_ranges = vec!["10.1.0.0/16".parse().expect("a network")];
+    snapshot.mesh = Arc::new(mesh);
+    let unknown = at("10.1.7.7:80");
+    assert_eq!(
+        go(&snapshot, &shop.client, "10.1.7.7:80"),
+        Hop::Hold(Refusal::UnknownAddress(unknown))
+    );
 }

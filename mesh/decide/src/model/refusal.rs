@@ -34,6 +34,8 @@ pub enum Refusal {
     ReservedPort(u16),
     /// Something in the CONNECT or HTTP head cannot be understood.
     Malformed(Arc<str>),
+    /// The head of a request is beyond a bound: which.
+    HeadTooLarge(Arc<str>),
     /// No object explains the address, though it lies in the pod or service ranges.
     UnknownAddress(SocketAddr),
     /// The destination is outside the mesh, and the mesh allows only what it knows.
@@ -71,6 +73,7 @@ impl Refusal {
             Self::Malformed(_) | Self::NotOurs(_) | Self::ReservedPort(_) | Self::NotBound(_) => 400,
             Self::Denied(_) | Self::PlaintextRefused(_) | Self::WaypointRequired(_) => 403,
             Self::NoRoute(_) => 404,
+            Self::HeadTooLarge(_) => 431,
             Self::BrokenRoute(..) => 500,
             Self::OutsideRegistry(_) | Self::PeerNotVerified(_) => 502,
             Self::WaypointUnavailable(_)
@@ -87,6 +90,18 @@ impl Refusal {
         }
     }
 
+    /// The gRPC code of a refused call, as other proxies translate the status; a deadline is told as one.
+    pub fn grpc_code(&self) -> u8 {
+        match self.status() {
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            504 => 4,
+            429 | 502 | 503 => 14,
+            _ => 13,
+        }
+    }
+
     /// Value of the metric label `response_flags` and of `refusal` in logs.
     pub fn label(&self) -> &'static str {
         match self {
@@ -98,6 +113,7 @@ impl Refusal {
             Self::NotOurs(_) => "NOT_OURS",
             Self::ReservedPort(_) => "RESERVED_PORT",
             Self::Malformed(_) => "MALFORMED",
+            Self::HeadTooLarge(_) => "HEAD_TOO_LARGE",
             Self::UnknownAddress(_) => "UNKNOWN_ADDRESS",
             Self::OutsideRegistry(_) => "OUTSIDE_REGISTRY",
             Self::NoSuchPort(..) => "NO_SUCH_PORT",
@@ -151,6 +167,7 @@ impl fmt::Display for Refusal {
             Self::NotOurs(address) => write!(out, "{address} is no address of this pod"),
             Self::ReservedPort(port) => write!(out, "port {port} belongs to the mesh itself"),
             Self::Malformed(what) => write!(out, "malformed: {what}"),
+            Self::HeadTooLarge(bound) => write!(out, "the request's head is too large: {bound}"),
             Self::UnknownAddress(address) => write!(out, "no pod or Service explains {address}"),
             Self::OutsideRegistry(address) => write!(
                 out,

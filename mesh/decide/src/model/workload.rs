@@ -57,7 +57,8 @@ pub struct NamedPort {
 pub enum Capture {
     /// Captured by its node's ztunnel.
     Captured,
-    /// To be captured, and its node has not said yet that it is: plain TCP until then, judged by its own node.
+    /// To be captured, and its node has not said yet that it is: until then plain TCP, and only where its policies
+    /// admit a client that proves nothing.
     Awaited,
     /// Serves HBONE on 15008 itself: a waypoint, or a pod annotated `weft.dev/tunnel: hbone`.
     Native,

@@ -11,6 +11,7 @@ use super::{Question, near::did_you_mean, words::full_name};
 use crate::{
     hop::candidates,
     model::{Phase, Service, Workload},
+    path::normalise,
     snapshot::Snapshot,
     verdict,
 };
@@ -142,10 +143,12 @@ pub(super) fn request(question: &Question, to: &Destination) -> Result<Option<Re
     if !path.starts_with('/') && path != "*" {
         return Err(format!("{path:?} is no path: it begins with /"));
     }
+    // judged as the waypoint judges it
+    let path = normalise(path).map_err(|why| format!("every waypoint answers 400 to {path:?}: {why}"))?;
     let named = headers.get("host").and_then(|value| value.to_str().ok());
     Ok(Some(Request {
         method: method.to_string(),
-        path: path.to_owned(),
+        path,
         query: query.to_owned(),
         host: named.unwrap_or(&to.host).to_ascii_lowercase(),
         headers,

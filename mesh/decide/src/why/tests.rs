@@ -3,8 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     model::{
-        Backend, BoundWaypoint, Capture, Decider, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch, PolicySet,
-        RouteMatch, RouteRule, Service, Waypoint, WaypointFor, Workload,
+        Action, Backend, BoundWaypoint, Capture, Decider, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch,
+        PolicySet, RouteMatch, RouteRule, Service, StringMatch, Waypoint, WaypointFor, Workload,
     },
     snapshot::testing::{
         allow, bound_waypoint, pod, policies, service, service_key, snapshot, waypoint, waypoint_key, waypoint_pod,
@@ -211,6 +211,32 @@ fn an_l7_deny_is_the_waypoints_and_the_same_however_addressed() {
 }
 
 #[test]
+fn deny_wins_whatever_form_the_path_is_asked_in() {
+    let mut no_admin = allow("demo", "no-admin", &["GET"], &[]);
+    no_admin.action = Action::Deny;
+    no_admin.rules[0].to[0].paths = vec![StringMatch::Exact("/admin".into())];
+    let shop = Shop::new().with_waypoint(vec![no_admin]);
+    for path in [
+        "/admin",
+        "//admin",
+        "/./admin",
+        "/a/../admin",
+        "/%61dmin",
+        "/x/%2e%2e/admin",
+        "/admin?x",
+    ] {
+        let told = shop.told(&format!("demo/client-1 web.demo:80 GET {path}"));
+        assert_eq!(
+            outcome(&told),
+            "refused: denied by AuthorizationPolicy demo/no-admin spec.rules[0]; waypoint demo/way answers 403",
+            "{path}"
+        );
+    }
+    let told = shop.told("demo/client-1 web.demo:80 GET /administrator");
+    assert!(outcome(&told).starts_with("allowed"), "{told:?}");
+}
+
+#[test]
 fn without_a_request_an_l7_policy_leaves_it_open() {
     let shop = Shop::new().with_waypoint(vec![allow("demo", "get-only", &["GET"], &[])]);
     assert_eq!(
@@ -384,6 +410,11 @@ fn what_does_not_exist_is_named_with_what_was_meant() {
         (
             "demo/client-1 web.demo:80 GET admin",
             "\"admin\" is no path: it begins with /",
+        ),
+        (
+            "demo/client-1 web.demo:80 GET /x%2fadmin",
+            "every waypoint answers 400 to \"/x%2fadmin\": the path holds an encoded slash, which servers read in \
+             different ways",
         ),
         ("demo/client-1 web.demo:80 G=T /", "\"G=T\" is no HTTP method"),
     ] {

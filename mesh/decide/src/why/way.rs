@@ -63,7 +63,11 @@ pub(super) fn explain(
             way.follow(pod, to, first)
         }
         asked::Client::Pod(pod) => {
-            let client = format!("pod {} (not in the mesh)", full_name(pod));
+            let so = match pod.capture {
+                Capture::Awaited => "not captured yet",
+                _ => "not in the mesh",
+            };
+            let client = format!("pod {} ({so})", full_name(pod));
             way.plain(&client, source_address(pod, to.ip()), to)
         }
         asked::Client::Address(address) => way.plain(&format!("{address} (not in the mesh)"), *address, to),

@@ -100,7 +100,6 @@ impl Kind {
 
 const NAMESPACES: Kind = Kind::named("Namespace", "namespaces");
 const ACCOUNTS: Kind = Kind::named("ServiceAccount", "serviceaccounts");
-const NODES: Kind = Kind::named("Node", "nodes");
 const PODS: Kind = Kind::new("Pod", "pods", "", &shape::POD);
 const SERVICES: Kind = Kind::new("Service", "services", "", &shape::SPEC);
 const SLICES: Kind = Kind::new("EndpointSlice", "endpointslices", "discovery.k8s.io", &shape::SLICE);
@@ -112,8 +111,9 @@ const PEERS: Kind = Kind::ours("PeerAuthentication", "peerauthentications");
 const TRAFFIC: Kind = Kind::ours("TrafficPolicy", "trafficpolicies");
 const MESH: Kind = Kind::ours("MeshConfig", "meshconfigs");
 
+/// No Nodes: nothing is decided by them yet.
 const PROXY: &[Kind] = &[
-    NAMESPACES, ACCOUNTS, NODES, PODS, SERVICES, SLICES, GATEWAYS, ROUTES, GRANTS, POLICIES, PEERS, TRAFFIC, MESH,
+    NAMESPACES, ACCOUNTS, PODS, SERVICES, SLICES, GATEWAYS, ROUTES, GRANTS, POLICIES, PEERS, TRAFFIC, MESH,
 ];
 /// Services and their slices, because a policy may bind a pod's ports by way of a Service.
 const AGENT: &[Kind] = &[NAMESPACES, PODS, SERVICES, SLICES, GATEWAYS, POLICIES, PEERS, MESH];

@@ -5,11 +5,11 @@
 //! plain letters, case of hex digits; and runs of slashes, which most servers merge) is brought to one form
 //! before anything looks at it, and what readers disagree on (encoded slashes, backslashes, NUL) is refused.
 
-/// The form of `path` that everybody sees from here on.
+/// The form of `path` that everybody sees from here on. Stands as `/` at the least, or `*`.
 ///
 /// # Errors
 /// What in it cannot be read in one way only.
-pub(crate) fn normalise(path: &str) -> Result<String, &'static str> {
+pub fn normalise(path: &str) -> Result<String, &'static str> {
     if path == "*" {
         return Ok(path.to_owned());
     }
