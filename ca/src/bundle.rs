@@ -36,6 +36,8 @@ const KEY: &str = "root.pem";
 /// Field manager, and value of the label by which we know what we made.
 const MANAGER: &str = "weft-ca";
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label with the mesh's own namespace: of two meshes in a cluster each leaves the other's alone.
+const HOME: &str = "weft.dev/root-namespace";
 
 /// Publishes the roots.
 pub struct Bundle {
@@ -131,7 +133,8 @@ impl Bundle {
             let labels = map.metadata.labels.unwrap_or_default();
             let there = There {
                 text: map.data.and_then(|mut data| data.remove(KEY)),
-                ours: labels.get(MANAGED_BY).is_some_and(|it| it == MANAGER),
+                ours: labels.get(MANAGED_BY).is_some_and(|it| it == MANAGER)
+                    && labels.get(HOME).is_some_and(|it| **it == *self.home),
                 version: map.metadata.resource_version,
             };
             Some((Arc::from(map.metadata.namespace?), there))
@@ -146,7 +149,7 @@ impl Bundle {
             "metadata": {
                 "name": self.name,
                 "namespace": namespace,
-                "labels": {MANAGED_BY: MANAGER, "app.kubernetes.io/part-of": "weft"},
+                "labels": {MANAGED_BY: MANAGER, HOME: &*self.home, "app.kubernetes.io/part-of": "weft"},
             },
             "data": {KEY: text},
         });

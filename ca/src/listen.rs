@@ -41,6 +41,8 @@ pub struct Bounds {
     pub request: Duration,
     /// How long a connection may be without a request.
     pub idle: Duration,
+    /// How long everybody is still served after we were asked to stop: a Service learns a moment later of it.
+    pub linger: Duration,
 }
 
 const MOST_HEADER_BYTES: u32 = 32 << 10;
@@ -74,7 +76,8 @@ struct Activity {
     at: Instant,
 }
 
-/// Accepts and serves until `stop`; then asks every client to go elsewhere and waits `drain` for what is under way.
+/// Accepts and serves until `stop` and a little longer; then asks every client to go elsewhere and waits `drain`
+/// for what is under way.
 pub async fn serve(
     mut acceptor: Acceptor,
     tls: Arc<ServerConfig>,
@@ -83,6 +86,16 @@ pub async fn serve(
     stop: CancellationToken,
     drain: Duration,
 ) {
+    let stop = {
+        let last = CancellationToken::new();
+        let ends = last.clone();
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            sleep(bounds.linger).await;
+            ends.cancel();
+        });
+        last
+    };
     let grpc = IstioCertificateServiceServer::from_arc(service).max_decoding_message_size(4 * MOST_CSR_BYTES);
     let shared = Arc::new(Shared {
         tls: TlsAcceptor::from(tls),
@@ -232,6 +245,7 @@ impl Default for Bounds {
             handshake: Duration::from_secs(10),
             request: Duration::from_secs(10),
             idle: Duration::from_secs(300),
+            linger: Duration::ZERO,
         }
     }
 }

@@ -148,9 +148,11 @@ impl Finder for Client {
             let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "Gateway");
             let kind = ApiResource::from_gvk(&kind);
             let gateways: Api<DynamicObject> = Api::namespaced_with(self.clone(), namespace, &kind);
-            // None, too, where the kind is not installed.
-            if let Some(gateway) = gateways.get_opt(&name).await.map_err(sentence)? {
-                found.extend(object(&gateway)?);
+            match gateways.get(&name).await {
+                Ok(gateway) => found.extend(object(&gateway)?),
+                // There is none; where the kind is not installed, the answer names no reason.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(sentence(error)),
             }
         }
         for pod in &pods {

@@ -83,7 +83,10 @@ pub struct Options {
         default_value_t = 64
     )]
     pub max_connections_per_address: usize,
-    /// How long requests under way are waited for when asked to stop
+    /// How long everybody is still served when asked to stop, until Services have learnt of it; not ready meanwhile
+    #[arg(long, env = "WEFT_LINGER", value_name = "DURATION", default_value = "3s", value_parser = humantime::parse_duration)]
+    pub linger: Duration,
+    /// How long requests under way are waited for after that
     #[arg(long, env = "WEFT_DRAIN", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
     /// Roots and keys from files
@@ -148,6 +151,7 @@ impl Options {
         Bounds {
             connections: self.max_connections,
             per_address: self.max_connections_per_address,
+            linger: self.linger,
             ..Bounds::default()
         }
     }

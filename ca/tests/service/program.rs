@@ -33,7 +33,7 @@ spec: {nodeName: node-1, serviceAccountName: web, containers: [{name: web, image
 status: {phase: Running, podIP: 10.0.1.2, conditions: [{type: Ready, status: 'True'}]}
 ";
 
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -63,6 +63,8 @@ fn program(directory: &Path, listen: SocketAddr) -> Child {
             "ca.test",
             "--leaf-life",
             "60s",
+            "--linger",
+            "0s",
         ])
         .arg("--state")
         .arg(directory.join("state"))

@@ -1,6 +1,14 @@
 //! `act`'s client and certificates against the service, through restarts.
 
-use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use act::certs::{CertError, Certificates};
 use tokio::{
@@ -141,4 +149,141 @@ async fn an_idle_connection_is_closed_and_its_client_connects_again() {
         tokio::time::timeout(LONG, served).await.unwrap();
     }
     stage.stop().await;
+}
+
+/// What stands before replicas, as a Service does: each connection goes to the next of them, dead or alive.
+async fn service(replicas: &Arc<Mutex<Vec<SocketAddr>>>) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, replicas) = (listener.local_addr().unwrap(), replicas.clone());
+    tokio::spawn(async move {
+        for turn in 0.. {
+            let Ok((mut near, _)) = listener.accept().await else {
+                return;
+            };
+            let to = {
+                let replicas = replicas.lock().unwrap();
+                replicas[turn % replicas.len()]
+            };
+            tokio::spawn(async move {
+                if let Ok(mut far) = TcpStream::connect(to).await {
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Another replica: the same keys, the same issuer of tokens.
+async fn replica(of: &Stage) -> Stage {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("state")).unwrap();
+    for name in ["root.key", "root.pem", "intermediate.key", "intermediate.pem"] {
+        let name = format!("state/{name}");
+        fs::copy(of.path(&name), directory.path().join(&name)).unwrap();
+    }
+    let issuer = Issuer {
+        key: of.issuer.key.clone(),
+        id: of.issuer.id.clone(),
+    };
+    let linger = |bounds: &mut ca::listen::Bounds| bounds.linger = Duration::from_millis(200);
+    Stage::with(directory, issuer, |_, bounds| linger(bounds)).await
+}
+
+#[tokio::test]
+async fn a_rollout_of_replicas_fails_no_issuance() {
+    let first = Stage::new().await;
+    let mut running = [replica(&first).await, replica(&first).await];
+    let replicas = Arc::new(Mutex::new(vec![running[0].address, running[1].address]));
+    let (address, roots) = (service(&replicas).await, first.path("state/root.pem"));
+    let token = first.token_file(&first.issuer.node_token("node-1"));
+    let (done, signed) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let client = client(address, &roots, &token, "24h");
+        let (done, signed) = (done.clone(), signed.clone());
+        clients.spawn(async move {
+            while !done.load(Ordering::SeqCst) {
+                ask(&client, &identity("web")).await.unwrap();
+                signed.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+    let more = async |than: usize| {
+        let until = async {
+            while signed.load(Ordering::SeqCst) < than {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LONG, until).await.unwrap();
+    };
+    for turn in 0..6 {
+        more((turn + 1) * 20).await;
+        let next = replica(&first).await;
+        let (place, address) = (turn % 2, next.address);
+        // Only a moment after it was asked to stop nobody is sent to the old one any more.
+        let told = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            replicas.lock().unwrap()[place] = address;
+        };
+        tokio::join!(std::mem::replace(&mut running[place], next).stop(), told);
+    }
+    done.store(true, Ordering::SeqCst);
+    clients.join_all().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_gone_costs_no_certificate() {
+    let stage = Stage::new().await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let replicas = Arc::new(Mutex::new(vec![gone, stage.address]));
+    let (address, roots) = (service(&replicas).await, stage.path("state/root.pem"));
+    let token = stage.token_file(&stage.issuer.node_token("node-1"));
+    for _ in 0..4 {
+        ask(&client(address, &roots, &token, "24h"), &identity("web"))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_says_nothing_costs_seconds_and_no_certificate() {
+    let stage = Stage::new().await;
+    // The kernel accepts for it; nobody ever reads.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let replicas = Arc::new(Mutex::new(vec![silent.local_addr().unwrap(), stage.address]));
+    let (address, roots) = (service(&replicas).await, stage.path("state/root.pem"));
+    let token = stage.token_file(&stage.issuer.node_token("node-1"));
+    ask(&client(address, &roots, &token, "24h"), &identity("web"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_token_and_roots_that_are_not_there_yet_are_waited_for_and_named() {
+    let stage = Stage::new().await;
+    let (roots, token) = (stage.path("late-root.pem"), stage.path("late-token"));
+    let certificates = Certificates::new(Arc::new(client(stage.address, &roots, &token, "24h")));
+    let _hold = certificates.hold(&identity("web"));
+    let missing = certificates.leaf(&identity("web")).await.unwrap_err().to_string();
+    assert!(missing.contains("late-token cannot be read"), "{missing}");
+    fs::write(&token, stage.issuer.node_token("node-1")).unwrap();
+    let until = async |there: bool| {
+        let found = async {
+            loop {
+                match certificates.leaf(&identity("web")).await {
+                    Ok(_) if there => return,
+                    Err(error) if !there && error.to_string().contains("late-root.pem cannot be read") => return,
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        tokio::time::timeout(LONG, found).await.unwrap();
+    };
+    until(false).await;
+    fs::copy(stage.path("state/root.pem"), &roots).unwrap();
+    until(true).await;
 }

@@ -37,10 +37,11 @@ const DEADLINE: Duration = Duration::from_secs(15);
 const ATTEMPT: Duration = Duration::from_secs(8);
 /// Pauses before the next attempt, each on a new connection: another replica may stand behind the same name.
 /// Longer ones are for whoever wants the certificate.
-const PAUSES: [Duration; 3] = [
+const PAUSES: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_millis(200),
-    Duration::from_millis(800),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
 ];
 const MOST_TOKEN_BYTES: u64 = 64 << 10;
 const MOST_ANSWER_BYTES: usize = 1 << 20;
