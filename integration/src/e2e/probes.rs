@@ -173,11 +173,16 @@ async fn deny(stage: &Stage, point: &mut Point, pods: &[Pod]) {
         .map(|pod| &*pod.address)
         .filter(|it| !it.contains(':'))
         .collect();
-    let rules = format!(
-        "table inet e2e-deny {{ chain forward {{ type filter hook forward priority 0; ip daddr {{ {0} }} drop; }} }}\n\
-         table bridge e2e-deny {{ chain forward {{ type filter hook forward priority 0; ip daddr {{ {0} }} drop; }} }}\n",
-        addresses.join(", ")
-    );
+    let mut rules = String::new();
+    // Pods of one node meet on its bridge, others come through the node.
+    for family in ["inet", "bridge"] {
+        let table = format!("{family} e2e-deny");
+        rules += &format!("add table {table}\nadd chain {table} forward {{ type filter hook forward priority 0 ; }}\n");
+        rules += &format!(
+            "add rule {table} forward ip daddr {{ {} }} drop\n",
+            addresses.join(", ")
+        );
+    }
     let script = format!("printf '%s' '{rules}' | nft -f -");
     if point
         .step(
@@ -246,10 +251,13 @@ async fn gone(stage: &Stage, point: &mut Point) {
         stay_healthy(cluster, point, law).await;
     }
     let back = async {
+        // Both first: a ztunnel is ready only with its agent.
         for part in PARTS {
             cluster
                 .kubectl(&["patch", "daemonset", part, "-n", MESH, "-p", ANYWHERE])
                 .await?;
+        }
+        for part in PARTS {
             cluster
                 .rolled_out(MESH, &format!("daemonset/{part}"), Duration::from_secs(60))
                 .await?;
