@@ -211,8 +211,9 @@ fn succeeded(who: &str, words: &[&str], finished: Finished) -> Result<String, Fa
     let said = if finished.late {
         "took too long"
     } else {
-        let lines = || finished.stderr.lines().chain(finished.stdout.lines());
-        lines()
+        // What a program says last is why it ended.
+        let mut lines = finished.stdout.lines().chain(finished.stderr.lines()).rev();
+        lines
             .find(|line| !line.trim().is_empty())
             .unwrap_or("failed without a word")
     };

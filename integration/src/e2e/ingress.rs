@@ -84,6 +84,12 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     outside(stage, point, user).await;
     point.step("the ingress goes", cluster.remove_namespace(OUTSIDE).await);
     point.step("the user goes", outsider::remove(cluster).await);
+    let inside = manifests(stage, SHOP).await;
+    if let Some(inside) = point.step("the ingress in the mesh", inside) {
+        point.step("the ingress in the mesh goes", cluster.delete(&inside).await);
+    }
+    let waypoint = through_waypoint::manifests(stage, (90, 10));
+    point.step("the waypoint goes", cluster.delete(&waypoint).await);
 }
 
 async fn outside(stage: &Stage, point: &mut Point, user: outsider::Outsider) {

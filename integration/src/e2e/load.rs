@@ -28,8 +28,8 @@ pub(super) struct PodLoad {
     cluster: Cluster,
     namespace: String,
     pod: String,
-    started: Instant,
-    started_at: u64,
+    running: Instant,
+    running_at: u64,
 }
 
 /// Where load comes from.
@@ -45,7 +45,8 @@ pub(super) struct From<'a> {
 pub(super) struct Outcome {
     pub(super) report: Report,
     pub(super) lasted: Duration,
-    pub(super) started_at: u64,
+    /// When the first answer was seen, milliseconds since 1970: what is told must begin before.
+    pub(super) running_at: u64,
 }
 
 impl PodLoad {
@@ -75,12 +76,12 @@ impl PodLoad {
             },
         });
         cluster.apply(&pod.to_string()).await?;
-        let load = Self {
+        let mut load = Self {
             cluster: cluster.clone(),
             namespace: from.namespace.to_owned(),
             pod: name.to_owned(),
-            started: Instant::now(),
-            started_at: unix_milliseconds(),
+            running: Instant::now(),
+            running_at: unix_milliseconds(),
         };
         if until(POD, || async {
             load.report()
@@ -89,6 +90,7 @@ impl PodLoad {
         })
         .await
         {
+            (load.running, load.running_at) = (Instant::now(), unix_milliseconds());
             return Ok(load);
         }
         let seen = load
@@ -106,7 +108,7 @@ impl PodLoad {
 
     /// Ends it, once all under way are told, and answers what became of its requests.
     pub(super) async fn stop(self) -> Result<Outcome, Failure> {
-        let lasted = self.started.elapsed();
+        let lasted = self.running.elapsed();
         let kill = ["kill", "-TERM", "1"];
         self.cluster.exec(&self.namespace, &self.pod, &kill).await?;
         let ended = || async {
@@ -122,7 +124,7 @@ impl PodLoad {
         Ok(Outcome {
             report,
             lasted,
-            started_at: self.started_at,
+            running_at: self.running_at,
         })
     }
 }
@@ -136,9 +138,10 @@ impl Outcome {
     /// Nine tenths of what it should have asked: a pod takes a moment to start, and this is no benchmark.
     fn kept_its_rate(&self) -> bool {
         let asked = self.report.answered() + self.report.failed();
-        let first = self.report.ticks.first().map_or(self.started_at, |tick| tick.at);
+        let first = self.report.ticks.first().map_or(u64::MAX, |tick| tick.at);
         let last = self.report.ticks.last().map_or(first, |tick| tick.at);
-        asked * 10_000 >= last.saturating_sub(first) * u64::from(RATE) * 9
+        // A log whose beginning is lost would hide what failed there.
+        first <= self.running_at && asked * 10_000 >= last.saturating_sub(first) * u64::from(RATE) * 9
     }
 
     /// One phrase of everything.
@@ -159,7 +162,7 @@ impl Outcome {
         if !failed.is_empty() {
             let at: Vec<_> = failed
                 .iter()
-                .map(|at| format!("{:.1} s", seconds(at.saturating_sub(self.started_at))))
+                .map(|at| format!("{:.1} s", seconds(at.saturating_sub(self.running_at))))
                 .collect();
             text += &format!(", first at {}", at.join(", "));
         }
@@ -200,7 +203,7 @@ mod tests {
                 ticks: vec![first, tick(1_000 + seconds * 1_000, last)],
             },
             lasted: Duration::from_secs(seconds),
-            started_at: 0,
+            running_at: 1_500,
         }
     }
 
@@ -211,6 +214,11 @@ mod tests {
         assert!(!outcome(10, 500, 0, false).is_flawless());
         assert!(!outcome(10, 400, 0, true).is_flawless());
         assert!(outcome(10, 400, 0, true).phrase().contains("fewer than its rate"));
-        assert!(outcome(10, 499, 1, true).phrase().contains("first at 1.0 s"));
+        let late = Outcome {
+            running_at: 900,
+            ..outcome(10, 500, 0, true)
+        };
+        assert!(!late.is_flawless());
+        assert!(outcome(10, 499, 1, true).phrase().contains("first at 0.0 s"));
     }
 }

@@ -29,6 +29,16 @@ pub(super) async fn is_installed(cluster: &Cluster) -> bool {
     cluster.get(&["daemonset", "-n", MESH, "ztunnel"]).await.is_ok()
 }
 
+/// Whether a ztunnel is ready on every node that is to have one.
+pub(super) async fn is_ready(cluster: &Cluster) -> bool {
+    let found = cluster
+        .get(&["daemonset", "-n", MESH, "ztunnel"])
+        .await
+        .unwrap_or_default();
+    let number = |pointer| found.pointer(pointer).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    number("/status/numberReady") == number("/status/desiredNumberScheduled") && number("/status/numberReady") > 0
+}
+
 /// Installs the mesh by `weft install`, its leaves short-lived; answers how long that took.
 pub(super) async fn install(cluster: &Cluster) -> Result<Duration, Failure> {
     let begun = Instant::now();

@@ -3,6 +3,7 @@
 //! not be tried counted as kept.
 
 mod artefacts;
+mod barrier;
 mod churn;
 mod cluster;
 mod control;

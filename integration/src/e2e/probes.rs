@@ -6,6 +6,7 @@ use act::process::Failure;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    barrier,
     cluster::{Cluster, Pod, until},
     manifests::{IMAGE, SHOP},
     mesh::{self, curl},
@@ -61,7 +62,12 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     stage.tell("ztunnel and agent are gone");
     gone(stage, point).await;
     host(stage, point, &pods).await;
-    undeny(stage).await;
+    if cluster.reach().is_ours() {
+        point.step(
+            "the default deny goes",
+            barrier::lower(stage, &[stage.last_node()]).await,
+        );
+    }
     point.step("the namespace goes", cluster.remove_namespace(NAMESPACE).await);
 }
 
@@ -173,19 +179,9 @@ async fn deny(stage: &Stage, point: &mut Point, pods: &[Pod]) {
         .map(|pod| &*pod.address)
         .filter(|it| !it.contains(':'))
         .collect();
-    let rules = format!(
-        "table inet e2e-deny {{ chain forward {{ type filter hook forward priority 0; ip daddr {{ {0} }} drop; }} }}\n\
-         table bridge e2e-deny {{ chain forward {{ type filter hook forward priority 0; ip daddr {{ {0} }} drop; }} }}\n",
-        addresses.join(", ")
-    );
-    let script = format!("printf '%s' '{rules}' | nft -f -");
-    if point
-        .step(
-            promise,
-            cluster.on_node(stage.last_node(), &["sh", "-c", &script]).await,
-        )
-        .is_none()
-    {
+    let matches = format!("ip daddr {{ {} }}", addresses.join(", "));
+    let raised = barrier::raise(stage, &[stage.last_node()], &matches).await;
+    if point.step(promise, raised).is_none() {
         return;
     }
     stay_healthy(cluster, point, promise).await;
@@ -199,15 +195,6 @@ async fn deny(stage: &Stage, point: &mut Point, pods: &[Pod]) {
     if let Some(answer) = point.step(law, asked.await) {
         point.assert(law, "no answer", answer.phrase(), answer.status != 200);
     }
-}
-
-async fn undeny(stage: &Stage) {
-    let words = [
-        "sh",
-        "-c",
-        "nft delete table inet e2e-deny; nft delete table bridge e2e-deny; true",
-    ];
-    let _ = stage.cluster.on_node(stage.last_node(), &words).await;
 }
 
 /// Takes the node parts away by force, watches, and has them back.
@@ -246,10 +233,13 @@ async fn gone(stage: &Stage, point: &mut Point) {
         stay_healthy(cluster, point, law).await;
     }
     let back = async {
+        // Both first: a ztunnel is ready only with its agent.
         for part in PARTS {
             cluster
                 .kubectl(&["patch", "daemonset", part, "-n", MESH, "-p", ANYWHERE])
                 .await?;
+        }
+        for part in PARTS {
             cluster
                 .rolled_out(MESH, &format!("daemonset/{part}"), Duration::from_secs(60))
                 .await?;

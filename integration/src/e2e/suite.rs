@@ -137,7 +137,7 @@ async fn play(stage: &Stage, options: &Options, points: &[u8]) -> Vec<Row> {
             0 => measure::check(stage, &mut point).await,
             1 => {
                 first_request::check(stage, &mut point).await;
-                if options.smoke {
+                if options.smoke && mesh::is_ready(&stage.cluster).await {
                     smoke::deny(stage, &mut point).await;
                     smoke::rotate(stage, &mut point).await;
                 }
