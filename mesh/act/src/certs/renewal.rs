@@ -29,6 +29,8 @@ const MOST_FETCHES: usize = 8;
 const FETCH_DEADLINE: Duration = Duration::from_secs(20);
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MOST_BACKOFF: Duration = Duration::from_secs(150);
+/// While there is no leaf at all: a pod stands still for it, and must not stand much longer than the CA was away.
+const MOST_BACKOFF_WITHOUT: Duration = Duration::from_secs(10);
 /// The wall clock is looked at this often, because a suspended machine's timers stand still.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 
@@ -204,14 +206,15 @@ fn renewal_after(remaining: Duration, random: f64) -> Duration {
 }
 
 /// How long after the `failures`th failure in a row the next attempt follows: 1 s, doubled each time up to
-/// 150 s, ± 20 %; while an older leaf lives, never so late that it ends without another attempt.
+/// 150 s, ± 20 %; while an older leaf lives, no later than a quarter of what is left of it, so that a CA that was away
+/// for most of that time is asked again before the end; without one, up to 10 s.
 fn retry_after(failures: u32, remaining: Option<Duration>, random: f64) -> Duration {
     let doubled = FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10));
-    let pause = doubled.mul_f64(0.8 + 0.4 * random.clamp(0.0, 1.0)).min(MOST_BACKOFF);
-    match remaining {
-        Some(left) => pause.min(left.saturating_sub(FIRST_BACKOFF * 5).max(FIRST_BACKOFF)),
-        None => pause,
-    }
+    let most = match remaining {
+        Some(left) => (left / 4).clamp(FIRST_BACKOFF, MOST_BACKOFF),
+        None => MOST_BACKOFF_WITHOUT,
+    };
+    doubled.mul_f64(0.8 + 0.4 * random.clamp(0.0, 1.0)).min(most)
 }
 
 #[cfg(test)]
@@ -228,14 +231,24 @@ mod tests {
 
     #[test]
     fn retries_back_off_to_a_cap_and_never_sleep_past_expiry() {
-        let pauses: Vec<u64> = (1..=10).map(|n| retry_after(n, None, 0.5).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 150, 150]);
+        let day = Some(Duration::from_secs(86_400));
+        let pauses = |left| -> Vec<u64> { (1..=10).map(|n| retry_after(n, left, 0.5).as_secs()).collect() };
+        assert_eq!(pauses(day), [1, 2, 4, 8, 16, 32, 64, 128, 150, 150]);
         assert_eq!(retry_after(1, None, 0.0), Duration::from_millis(800));
         assert_eq!(retry_after(1, None, 1.0), Duration::from_millis(1200));
-        assert_eq!(retry_after(u32::MAX, None, 1.0), MOST_BACKOFF);
+        assert_eq!(retry_after(u32::MAX, day, 1.0), MOST_BACKOFF);
         for left in 2..200 {
             let left = Duration::from_secs(left);
             assert!(retry_after(9, Some(left), 1.0) < left);
         }
+    }
+
+    #[test]
+    fn who_has_no_leaf_or_a_short_one_asks_again_soon() {
+        assert_eq!(retry_after(40, None, 1.0), MOST_BACKOFF_WITHOUT);
+        assert_eq!(
+            retry_after(40, Some(Duration::from_secs(60)), 1.0),
+            Duration::from_secs(15)
+        );
     }
 }
