@@ -440,10 +440,10 @@ mod tests {
         let web = identity("web");
         stage.authority.fail(Some(refused("web")));
         let _hold = stage.certificates.hold(&web);
-        // Attempts after 0, 1, 3, 7, 15, 31 and 63 s: the next would be 64 s later.
-        tokio::time::sleep(Duration::from_secs(64)).await;
+        // Attempts after 0, 1, 3, 7 and 15 s: the next would be 10 s later.
+        tokio::time::sleep(Duration::from_secs(16)).await;
         stage.authority.fail(None);
-        tokio::time::sleep(Duration::from_secs(20)).await;
+        tokio::time::sleep(Duration::from_secs(6)).await;
         assert!(stage.certificates.current(&web).is_none(), "nobody wanted it");
         stage.certificates.leaf(&web).await.unwrap_err();
         settle().await;
