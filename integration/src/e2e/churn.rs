@@ -45,7 +45,7 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         for first in (0..SERVICES).step_by(AT_ONCE) {
             cluster.apply(&services(first, AT_ONCE.min(SERVICES - first))).await?;
         }
-        stage.tell("all are created");
+        stage.tell("all are created; waiting until they run");
         cluster
             .rolled_out(NAMESPACE, "deployment/pause", Duration::from_secs(240))
             .await?;
@@ -55,7 +55,7 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         point.equal("every one of the pods is captured", PODS, captured);
     }
     let full = memory(stage).await;
-    stage.tell("all are deleted");
+    stage.tell("all are captured; deleting them");
     point.step(&format!("{law}: deleted"), remove(cluster).await);
     let lasted = begun.elapsed();
     let after = requests(cluster).await;
