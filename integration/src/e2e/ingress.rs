@@ -53,6 +53,20 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     let Some(user) = point.step("an ingress in the mesh, one outside, and a user", laid.await) else {
         return;
     };
+    inside(stage, point, user).await;
+    outside(stage, point, user).await;
+    point.step("the ingress goes", cluster.remove_namespace(OUTSIDE).await);
+    point.step("the user goes", outsider::remove(cluster).await);
+    let enrolled = manifests(stage, SHOP).await;
+    if let Some(enrolled) = point.step("the ingress in the mesh", enrolled) {
+        point.step("the ingress in the mesh goes", cluster.delete(&enrolled).await);
+    }
+    let waypoint = through_waypoint::manifests(stage, (90, 10));
+    point.step("the waypoint goes", cluster.delete(&waypoint).await);
+}
+
+async fn inside(stage: &Stage, point: &mut Point, user: outsider::Outsider) {
+    let cluster = &stage.cluster;
     let mark = Mark::now();
     for (law, path, status) in [
         ("through the enrolled ingress a request is answered", "", 200),
@@ -81,15 +95,6 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         "/ns/e2e-shop/sa/ingress",
         &seen,
     );
-    outside(stage, point, user).await;
-    point.step("the ingress goes", cluster.remove_namespace(OUTSIDE).await);
-    point.step("the user goes", outsider::remove(cluster).await);
-    let inside = manifests(stage, SHOP).await;
-    if let Some(inside) = point.step("the ingress in the mesh", inside) {
-        point.step("the ingress in the mesh goes", cluster.delete(&inside).await);
-    }
-    let waypoint = through_waypoint::manifests(stage, (90, 10));
-    point.step("the waypoint goes", cluster.delete(&waypoint).await);
 }
 
 async fn outside(stage: &Stage, point: &mut Point, user: outsider::Outsider) {

@@ -52,6 +52,22 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         return;
     };
     stage.tell(promise);
+    away(stage, point).await;
+    let law = "a pod that waited starts once the CA is back";
+    let runs = until(Duration::from_secs(60), || async { is_ready(cluster).await }).await;
+    point.assert(law, "ready", if runs { "ready" } else { "not within 60 s" }, runs);
+    sleep(Duration::from_secs(10)).await;
+    let outcome = load.stop().await;
+    flawless(point, "no request fails while both are away, nor after", outcome);
+    crossed(point, &wire).await;
+    let late = ["delete", "pod", "-n", SHOP, "late", "--grace-period=1"];
+    point.step("the pod goes", cluster.kubectl(&late).await);
+    point.step("leaves live as before", set_life(cluster, LEAF_LIFE).await);
+}
+
+/// Both go, a pod is begun meanwhile, and both come back.
+async fn away(stage: &Stage, point: &mut Point) {
+    let cluster = &stage.cluster;
     let begun = Instant::now();
     let nodes: Vec<_> = stage.nodes.iter().map(String::as_str).collect();
     point.step("the CA goes", barrier::raise(stage, &nodes, "tcp dport 15012").await);
@@ -71,36 +87,16 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         format!("{} s", away.as_secs()),
         away >= LIFE.mul_f64(0.55),
     );
-    let law = "a pod that waited starts once the CA is back";
-    let runs = until(Duration::from_secs(60), || async { is_ready(cluster).await }).await;
-    point.assert(law, "ready", if runs { "ready" } else { "not within 60 s" }, runs);
-    sleep(Duration::from_secs(10)).await;
-    flawless(
-        point,
-        "no request fails while both are away, nor after",
-        load.stop().await,
-    );
+}
+
+/// What the capture of the link holds: the tunnels, and no request in the clear.
+async fn crossed(point: &mut Point, wire: &Wire) {
     let saw = wire.saw(MARKER).await;
-    point.assert(
-        "no request crosses in the clear",
-        "not seen",
-        if saw { "seen" } else { "not seen" },
-        !saw,
-    );
+    let seen = if saw { "seen" } else { "not seen" };
+    point.assert("no request crosses in the clear", "not seen", seen, !saw);
     let tunnels = wire.payload(15008);
-    point.assert(
-        "the same capture holds the tunnels",
-        "some bytes",
-        format!("{tunnels} bytes on 15008"),
-        tunnels > 0,
-    );
-    point.step(
-        "the pod goes",
-        cluster
-            .kubectl(&["delete", "pod", "-n", SHOP, "late", "--grace-period=1"])
-            .await,
-    );
-    point.step("leaves live as before", set_life(cluster, LEAF_LIFE).await);
+    let seen = format!("{tunnels} bytes on 15008");
+    point.assert("the same capture holds the tunnels", "some bytes", seen, tunnels > 0);
 }
 
 /// A pod of the mesh that begins without a CA: it must not run, and an Event must say why.

@@ -95,9 +95,7 @@ async fn stay_healthy(cluster: &Cluster, point: &mut Point, law: &str) {
         sick = healthy(cluster).await.err();
         sleep(Duration::from_secs(1)).await;
     }
-    let seen = sick
-        .as_ref()
-        .map_or("ready, no restart".to_owned(), |failure| failure.0.clone());
+    let seen = sick.as_ref().map_or("ready, no restart", |failure| failure.0.as_str());
     point.assert(law, "ready, no restart", seen, sick.is_none());
 }
 

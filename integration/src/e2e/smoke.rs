@@ -76,8 +76,17 @@ pub(super) async fn deny(stage: &Stage, point: &mut Point) {
         |event| format!("{} {}", event.field("policy"), event.field("reason")),
     );
     point.holds("the log names the policy", "no-clients", &told);
-    let from = format!("{SHOP}/{}", client.name);
-    let why = cluster
+    foretold(stage, point, &client.name).await;
+    point.step("the policy is removed", cluster.delete(DENY).await);
+    let allowed = mesh::answers(cluster, SHOP, &client.name, &[&*url], 200).await;
+    let same = allowed.status == 200;
+    point.assert("without it all is as before", "200", allowed.phrase(), same);
+}
+
+async fn foretold(stage: &Stage, point: &mut Point, client: &str) {
+    let from = format!("{SHOP}/{client}");
+    let why = stage
+        .cluster
         .weft(&["why", &from, "far.e2e-shop:80"], Duration::from_secs(30))
         .await;
     if let Some(why) = point.step("`weft why` answers", why) {
@@ -94,14 +103,6 @@ pub(super) async fn deny(stage: &Stage, point: &mut Point) {
             pass,
         );
     }
-    point.step("the policy is removed", cluster.delete(DENY).await);
-    let allowed = mesh::answers(cluster, SHOP, &client.name, &[&*url], 200).await;
-    point.assert(
-        "without it all is as before",
-        "200",
-        allowed.phrase(),
-        allowed.status == 200,
-    );
 }
 
 /// Load over the renewal of every leaf.

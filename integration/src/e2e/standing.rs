@@ -15,7 +15,7 @@ use super::{
 pub(super) struct Standing(BTreeMap<String, String>);
 
 /// Cluster-wide kinds that an installation could leave behind.
-const KINDS: [&str; 9] = [
+pub(super) const KINDS: [&str; 9] = [
     "namespaces",
     "customresourcedefinitions",
     "clusterroles",

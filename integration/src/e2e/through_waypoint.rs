@@ -9,6 +9,7 @@ use super::{
     load::PodLoad,
     manifests::{IMAGE, SHOP, service_url},
     mesh::{self, Answer, Mark, Source, curl},
+    outsider::Outsider,
     smoke::from_the_shop,
     stage::Stage,
 };
@@ -184,19 +185,11 @@ async fn down(stage: &Stage, point: &mut Point, url: &str) {
     let cluster = &stage.cluster;
     stage.tell("the waypoint is gone, and every way around it tried");
     let gone = async {
-        cluster
-            .kubectl(&["scale", "deployment/waypoint", "-n", SHOP, "--replicas=0"])
-            .await?;
-        let words = [
-            "delete",
-            "pods",
-            "-n",
-            SHOP,
-            "-l",
-            LOG.selector,
-            "--force",
-            "--grace-period=0",
-        ];
+        let scale = "scale deployment/waypoint --replicas=0 -n";
+        let words: Vec<_> = scale.split(' ').chain([SHOP]).collect();
+        cluster.kubectl(&words).await?;
+        let delete = "delete pods --force --grace-period=0 -n";
+        let words: Vec<_> = delete.split(' ').chain([SHOP, "-l", LOG.selector]).collect();
         cluster.kubectl(&words).await?;
         let server = cluster.get(&["pod", "-n", SHOP, "v1"]).await?;
         let outsider = super::outsider::lay(cluster).await?;
@@ -216,39 +209,22 @@ async fn down(stage: &Stage, point: &mut Point, url: &str) {
         answer.phrase() + if reason { ", waypoint named" } else { "" },
         answer.status == 503 && reason,
     );
+    let Outsider { namespace, pod } = outsider;
     for (law, namespace, pod, url) in [
         ("from a captured pod, by pod address", SHOP, "guest", &around),
-        (
-            "from a pod outside the mesh, by Service address",
-            outsider.namespace,
-            outsider.pod,
-            &through,
-        ),
-        (
-            "from a pod outside the mesh, by pod address",
-            outsider.namespace,
-            outsider.pod,
-            &around,
-        ),
+        ("from a pod outside, by Service address", namespace, pod, &through),
+        ("from a pod outside, by pod address", namespace, pod, &around),
     ] {
         if let Some(answer) = point.step(law, curl(cluster, namespace, pod, &[url]).await) {
-            point.assert(
-                law,
-                "503, or no answer",
-                answer.phrase(),
-                answer.status == 503 || answer.status == 0,
-            );
+            let refused = answer.status == 503 || answer.status == 0;
+            point.assert(law, "503, or no answer", answer.phrase(), refused);
         }
     }
     from_nodes(stage, point, &around).await;
     let back = ["scale", "deployment/waypoint", "-n", SHOP, "--replicas=2"];
     point.step("the waypoint is back", cluster.kubectl(&back).await);
-    point.step(
-        "it is ready",
-        cluster
-            .rolled_out(SHOP, "deployment/waypoint", Duration::from_secs(60))
-            .await,
-    );
+    let ready = cluster.rolled_out(SHOP, "deployment/waypoint", Duration::from_secs(60));
+    point.step("it is ready", ready.await);
     let answer = mesh::answers(cluster, SHOP, "guest", &[url], 200).await;
     point.assert("it recovers by itself", "200", answer.phrase(), answer.status == 200);
     point.step("the outsider goes", super::outsider::remove(cluster).await);

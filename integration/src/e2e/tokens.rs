@@ -21,11 +21,14 @@ const AUDIENCE: &str = "weft-ca";
 const TOOLS: &str = "e2e-tools";
 /// A pod of the host's network, a waypoint and its Gateway, both on the first node.
 const PODS: &str = include_str!("../../e2e/tokens.yaml");
-const IN_SHOP: &str = "spiffe://cluster.local/ns/e2e-shop/sa";
+/// Of the waypoint.
+const GATEWAY: &str = "spiffe://cluster.local/ns/e2e-shop/sa/e2e-gateway";
+/// Of the pod of the host's network.
+const HOST: &str = "spiffe://cluster.local/ns/e2e-shop/sa/e2e-host";
 
 /// One question to the CA.
-struct Question<'a> {
-    law: &'a str,
+struct Question {
+    law: String,
     token: Result<String, Failure>,
     wanted: String,
     signed: bool,
@@ -47,49 +50,27 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     let Some((own, other, client)) = point.step("a ztunnel on each node", found.await) else {
         return;
     };
-    let node_token =
-        |pod: Pod, audience: &'static str| async move { token(cluster, MESH, "ztunnel", &pod, audience).await };
-    let mine = node_token(own.clone(), AUDIENCE).await;
+    let mine = token(cluster, MESH, "ztunnel", &own, AUDIENCE).await;
     let forged = forged(stage, &mine);
-    let mut questions = vec![
-        question(
-            "a ztunnel's token gets the identity of a pod of its node",
-            node_token(own.clone(), AUDIENCE).await,
-            CLIENT,
-            true,
-        ),
-        question(
-            "a ztunnel's token asks for a pod of another node",
-            node_token(other, AUDIENCE).await,
-            CLIENT,
-            false,
-        ),
-        question(
-            "a ztunnel's token asks for a waypoint's service account",
-            node_token(own.clone(), AUDIENCE).await,
-            &format!("{IN_SHOP}/e2e-gateway"),
-            false,
-        ),
-        question(
-            "a ztunnel's token asks for a pod of the host's network",
-            node_token(own.clone(), AUDIENCE).await,
-            &format!("{IN_SHOP}/e2e-host"),
-            false,
-        ),
-        question(
-            "a plain pod's token asks for its own identity",
-            token(cluster, SHOP, "client", &client, AUDIENCE).await,
-            CLIENT,
-            false,
-        ),
-        question(
-            "a ztunnel's token of another audience",
-            node_token(own.clone(), "something-else").await,
-            CLIENT,
-            false,
-        ),
-        question("no token at all, but words", Ok("not.a.token".into()), CLIENT, false),
-    ];
+    let mut questions = Vec::new();
+    for (law, pod, wanted, signed) in [
+        ("gets the identity of a pod of its node", &own, CLIENT, true),
+        ("asks for a pod of another node", &other, CLIENT, false),
+        ("asks for a waypoint's service account", &own, GATEWAY, false),
+        ("asks for a pod of the host's network", &own, HOST, false),
+    ] {
+        let token = token(cluster, MESH, "ztunnel", pod, AUDIENCE).await;
+        questions.push(question(&format!("a ztunnel's token {law}"), token, wanted, signed));
+    }
+    let plain = token(cluster, SHOP, "client", &client, AUDIENCE).await;
+    let stranger = token(cluster, MESH, "ztunnel", &own, "something-else").await;
+    for (law, token) in [
+        ("a plain pod's token asks for its own identity", plain),
+        ("a ztunnel's token of another audience", stranger),
+        ("no token at all, but words", Ok("not.a.token".into())),
+    ] {
+        questions.push(question(law, token, CLIENT, false));
+    }
     match forged {
         Some((living, expired)) => {
             questions.push(question(
@@ -113,17 +94,17 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     point.step("the tools go", cluster.remove_namespace(TOOLS).await);
 }
 
-fn question<'a>(law: &'a str, token: Result<String, Failure>, wanted: &str, signed: bool) -> Question<'a> {
+fn question(law: &str, token: Result<String, Failure>, wanted: &str, signed: bool) -> Question {
     Question {
-        law,
+        law: law.to_owned(),
         token,
         wanted: wanted.to_owned(),
         signed,
     }
 }
 
-async fn ask(cluster: &Cluster, point: &mut Point, question: Question<'_>) {
-    let law = question.law;
+async fn ask(cluster: &Cluster, point: &mut Point, question: Question) {
+    let law = &*question.law;
     let Some(token) = point.step(law, question.token) else {
         return;
     };
@@ -170,10 +151,14 @@ async fn ask(cluster: &Cluster, point: &mut Point, question: Question<'_>) {
     if question.signed {
         return;
     }
+    audited(cluster, point, law, &mark).await;
+}
+
+async fn audited(cluster: &Cluster, point: &mut Point, law: &str, mark: &Mark) {
     // Who could not be told apart at all wanted nothing yet; so the line is known by where the question came from.
     let from = cluster.get(&["pod", "-n", TOOLS, "tools"]).await;
     let from = format!("{}:", from.map(|pod| text(&pod, "/status/podIP")).unwrap_or_default());
-    let event = mesh::awaited_event(cluster, CAS, "audit", &mark, |event| {
+    let event = mesh::awaited_event(cluster, CAS, "audit", mark, |event| {
         event.is("decision", "refused") && event.field("from").starts_with(&from)
     });
     let event = event.await;

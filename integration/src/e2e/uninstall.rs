@@ -7,7 +7,7 @@ use super::{
     manifests::{SHOP, service_url},
     mesh,
     stage::{MESH, Stage},
-    standing::Standing,
+    standing::{self, Standing},
 };
 use crate::check::Point;
 
@@ -41,8 +41,14 @@ pub(super) async fn check(stage: &Stage, point: &mut Point, before: Option<&Stan
         cluster.get(&["namespace", MESH]).await.is_err()
     });
     point.assert("the mesh's namespace is gone", "gone", "", gone.await);
-    let pods = Standing::of(cluster, &stage.nodes).await;
-    if let Some(standing) = point.step("how the cluster stands after", pods) {
+    labels(stage, point, &said).await;
+    point.step("the tests' own namespace goes", cluster.remove_namespace(SHOP).await);
+    compared(stage, point, before, &said).await;
+}
+
+async fn labels(stage: &Stage, point: &mut Point, said: &str) {
+    let standing = Standing::of(&stage.cluster, &stage.nodes).await;
+    if let Some(standing) = point.step("how the cluster stands after", standing) {
         let labels = standing
             .ours()
             .into_iter()
@@ -55,7 +61,10 @@ pub(super) async fn check(stage: &Stage, point: &mut Point, before: Option<&Stan
             labels.is_empty(),
         );
     }
-    point.step("the tests' own namespace goes", cluster.remove_namespace(SHOP).await);
+}
+
+async fn compared(stage: &Stage, point: &mut Point, before: Option<&Standing>, said: &str) {
+    let cluster = &stage.cluster;
     let Some(before) = before else {
         stage.not_shown(
             9,
@@ -76,13 +85,40 @@ pub(super) async fn check(stage: &Stage, point: &mut Point, before: Option<&Stan
         Standing::of(cluster, &stage.nodes).await,
     ) {
         let left = before.differences(&after);
-        let unnamed: Vec<_> = left.iter().filter(|left| !is_named(left, &said)).cloned().collect();
+        let unnamed: Vec<_> = left.iter().filter(|left| !is_named(left, said)).cloned().collect();
         let law = "the cluster is as it was: nothing left, changed or gone that was not named";
         point.assert(law, "nothing", unnamed.join("; "), unnamed.is_empty());
     }
 }
 
-/// Whether what was said names what is left: its last word.
+/// Whether what was said names an object that is left. What is left on a node is never named.
 fn is_named(left: &str, said: &str) -> bool {
-    left.rsplit(' ').next().is_some_and(|name| said.contains(name))
+    let Some(object) = left
+        .strip_prefix("left behind: ")
+        .or_else(|| left.strip_prefix("changed: "))
+    else {
+        return false;
+    };
+    let name = object.split(' ').nth(1).map(|name| name.trim_end_matches(':'));
+    let is_object = standing::KINDS
+        .iter()
+        .any(|kind| object.starts_with(&format!("{kind} ")));
+    is_object && name.is_some_and(|name| said.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_objects_are_named_and_never_what_is_left_on_a_node() {
+        let said = "kept: namespace e2e-shop carries the label weft.dev/dataplane-mode";
+        assert!(is_named(
+            "changed: namespaces e2e-shop:  became weft.dev/dataplane-mode=ambient",
+            said
+        ));
+        assert!(!is_named("left behind: node1: nft table inet weft", said));
+        assert!(!is_named("gone: namespaces e2e-shop", said));
+        assert!(!is_named("left behind: clusterroles weft-ca", said));
+    }
 }
