@@ -3,7 +3,7 @@
 //! to keep from now on.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -130,7 +130,7 @@ impl Making<'_> {
     }
 
     /// A root from files; its key may stay elsewhere.
-    fn given_root(&self, certificate: &PathBuf, new: &mut Vec<Document>) -> Result<Root, StateError> {
+    fn given_root(&self, certificate: &Path, new: &mut Vec<Document>) -> Result<Root, StateError> {
         if self.kept.get(ROOT.key).is_some() {
             let why = "a root of its own is kept here; give the other root another --state or --state-secret";
             return Err(unfit(&self.store.place(ROOT.key), why.to_owned()));
@@ -140,7 +140,7 @@ impl Making<'_> {
         let issuer = match &self.given.root_key {
             Some(key) => {
                 let pair = Pair {
-                    certificate: certificate.clone(),
+                    certificate: certificate.to_owned(),
                     key: key.clone(),
                 };
                 Some(load(&pair)?.0)

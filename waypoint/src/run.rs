@@ -73,7 +73,10 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
     )
     .and_then(Acceptor::new)
     .map_err(|error| Failure(format!("{error}; --listen chooses the address")))?;
-    let (configured, certified) = (readiness.gate("its configuration"), readiness.gate("its certificate from the CA"));
+    let (configured, certified) = (
+        readiness.gate("its configuration"),
+        readiness.gate("its certificate from the CA"),
+    );
     let not_draining = readiness.gate("a successor: this process is stopping");
     not_draining.set(true);
     tokio::spawn(ready(shared.clone(), configured, certified));

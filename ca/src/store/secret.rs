@@ -101,9 +101,8 @@ impl Store for SecretStore {
             None => self.ask("create", self.secrets.create(&how, &secret)).await?,
             Some(version) => {
                 // Labels and owners that others gave it stay.
-                let there = match self.ask("get", self.secrets.get(&self.name)).await? {
-                    Ok(there) => there,
-                    Err(_) => return Ok(Saved::Late),
+                let Ok(there) = self.ask("get", self.secrets.get(&self.name)).await? else {
+                    return Ok(Saved::Late);
                 };
                 secret.metadata = there.metadata;
                 secret.metadata.managed_fields = None;

@@ -1,7 +1,6 @@
 //! The whole service on loopback: TLS, gRPC, tokens, pods, signing; and `act`'s client and certificates against it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod cluster;
 mod keys;
 mod lookup;
 mod program;

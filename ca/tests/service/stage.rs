@@ -154,6 +154,17 @@ pub(crate) fn pods() -> Snapshot {
     snapshot
 }
 
+fn terms() -> Terms {
+    Terms {
+        life: Duration::from_secs(86_400),
+        most_life: Duration::from_secs(7 * 86_400),
+        nodes: NodeRule {
+            account: ("weft-system".to_owned(), "ztunnel".to_owned()),
+            require_pod: false,
+        },
+    }
+}
+
 impl Stage {
     pub(crate) async fn new() -> Self {
         Self::with(tempfile::tempdir().unwrap(), Issuer::new("key-1"), |_, _| {}).await
@@ -183,14 +194,7 @@ impl Stage {
             lookup: None,
             authority: authority.clone(),
             rate: Rate::new(10_000, 10_000),
-            terms: Terms {
-                life: Duration::from_secs(86_400),
-                most_life: Duration::from_secs(7 * 86_400),
-                nodes: NodeRule {
-                    account: ("weft-system".to_owned(), "ztunnel".to_owned()),
-                    require_pod: false,
-                },
-            },
+            terms: terms(),
             clock: system_clock(),
         };
         let mut bounds = Bounds::default();

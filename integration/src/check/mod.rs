@@ -18,5 +18,5 @@ mod run;
 
 pub use bench::Bench;
 pub use row::{Point, Row};
-pub use run::{Selection, run};
 pub(crate) use run::table;
+pub use run::{Selection, run};

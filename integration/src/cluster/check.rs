@@ -27,7 +27,8 @@ const OUTSIDE: &str = "http://192.0.2.1/";
 /// One sentence with the first thing that does not hold.
 pub fn check(layout: &Layout, say: &dyn Fn(&str)) -> Result<(), Failure> {
     let checked = run(layout, say);
-    checked.and(remove(layout))
+    let removed = remove(layout);
+    checked.and(removed)
 }
 
 fn remove(layout: &Layout) -> Result<(), Failure> {

@@ -35,7 +35,7 @@ impl Place {
     }
 
     /// Its machine's name.
-    pub fn machine(self) -> String {
+    pub(super) fn machine(self) -> String {
         match self {
             Self::ControlPlane => CONTROL_PLANE.into(),
             Self::Node(node) => node.name(),
@@ -47,7 +47,7 @@ impl Place {
 ///
 /// # Errors
 /// When it is not up.
-pub fn machine(layout: &Layout, place: Place) -> Result<Machine, Failure> {
+pub(super) fn machine(layout: &Layout, place: Place) -> Result<Machine, Failure> {
     let name = place.machine();
     Machine::find(&name, &layout.socket(&name)).ok_or_else(|| {
         let directory = layout.directory().display();

@@ -116,7 +116,10 @@ impl Capture {
 fn program() -> Vec<String> {
     let groups = std::fs::read_to_string("/proc/self/setgroups").unwrap_or_default();
     if groups.trim() == "deny" {
-        ["python3", "-u", "-c", PYTHON].iter().map(ToString::to_string).collect()
+        ["python3", "-u", "-c", PYTHON]
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     } else {
         tcpdump("wire")
     }

@@ -11,7 +11,9 @@ use std::{
 const DECIDE: &[&[&str]] = &[
     &["model"],
     &["snapshot"],
-    &["entitle", "forward", "hop", "path", "pick", "route", "verdict", "verify", "why"],
+    &[
+        "entitle", "forward", "hop", "path", "pick", "route", "verdict", "verify", "why",
+    ],
 ];
 
 /// Floors inside `act`, lowest first.

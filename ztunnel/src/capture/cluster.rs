@@ -37,8 +37,11 @@ pub struct Cluster {
     client: Client,
     recorder: Recorder,
     patches: Arc<Semaphore>,
-    told: Arc<Mutex<HashMap<(Arc<str>, &'static str), Instant>>>,
+    told: Arc<Mutex<Told>>,
 }
+
+/// When which pod, by UID, was told what last.
+type Told = HashMap<(Arc<str>, &'static str), Instant>;
 
 /// Why a pod's annotation was not written.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,16 @@
 //! The process `weft-cni`.
 
-use std::{io::Write, pin::Pin, sync::Arc};
+use std::{
+    future::{Future, pending},
+    io::Write,
+    pin::Pin,
+    sync::Arc,
+};
 
 use act::{
     admin::{Admin, Part},
     config::{
-        EXCLUDED, Source,
+        EXCLUDED, Reader, Source,
         kubernetes::{self, Scope},
     },
     process::{Failure, Gate, Readiness, shutdown},
@@ -13,7 +18,7 @@ use act::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, AgentOptions, Cluster, Command, Host, Namespaces, Options, Sandboxes, check};
+use super::{Agent, AgentOptions, Cluster, Command, Host, Namespaces, Options, Sandboxes, Tally, check};
 use crate::{
     cni::{self, CAPTURE, Installer, Known, Server},
     zds::{self, Announcements},
@@ -41,6 +46,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
+/// What serves the CNI plugin, for as long as it is polled.
+type Plugin = Pin<Box<dyn Future<Output = ()>>>;
+
 async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     let logs = options.log.start()?;
     let measured = Metrics::install();
@@ -50,49 +58,30 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     privileged(&namespaces)?;
     let readiness = Readiness::new();
     let told = readiness.gate("its first complete configuration, and every pod of it to be announced");
-    let scope = Scope::Agent {
-        node: options.node.clone(),
-    };
-    let reader = options.source.watch(scope)?;
+    let node = options.node.clone();
+    let reader = options.source.watch(Scope::Agent { node })?;
     let client = client(options).await?;
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
     let host = Host::new(options.probes.clone());
-    let mut agent = Agent::new(
-        &options.node,
-        namespaces.clone(),
-        reader.clone(),
-        announcements,
-        host.clone(),
-    );
+    let (known, seen) = (namespaces.clone(), reader.clone());
+    let mut agent = Agent::new(&options.node, known, seen, announcements, host.clone());
     let cluster = client.clone().map(|client| Cluster::new(client, &options.node));
     if let Some(cluster) = cluster.clone() {
         agent = agent.telling(cluster);
     }
-    let (tally, dumped) = (agent.tally(), agent.tally());
-    let probes = host.clone();
-    let mut parts: Vec<(&'static str, Part)> = vec![
-        ("pods", Arc::new(move || dumped.dump())),
-        ("probes", Arc::new(move || probes.dump())),
-    ];
-    let plugin = match &namespaces {
-        Namespaces::Directory(_) => None,
+    let mut parts = parts(agent.tally(), host.clone());
+    let plugin: Plugin = match &namespaces {
+        Namespaces::Directory(_) => Box::pin(pending()),
         Namespaces::Node(sandboxes) => {
             let known = Known::read(&options.cni.state()).unwrap_or_default();
             agent = agent.after(known.enabled);
-            let server = Server {
-                node: options.node.as_str().into(),
-                reader: reader.clone(),
-                sandboxes: sandboxes.clone(),
-                tally,
-                cluster,
-                patience: CAPTURE,
-            };
+            let server = server(&options.node, &reader, sandboxes, agent.tally(), cluster);
             let installer = Installer::new(&options.cni, &[EXCLUDED, &options.source.root_namespace]);
             let told = installer.clone();
             parts.push(("cni", Arc::new(move || told.dump())));
             let stands = readiness.gate("its entry in the node's CNI configuration");
-            Some(plugin(options, installer, server, client, stands)?)
+            plugin(options, installer, server, client, stands)?
         }
     };
     let admin = Admin {
@@ -111,11 +100,31 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         () = stop.cancelled() => tracing::info!("ending; captured pods stay captured"),
         () = listening => {}
         never = agent.run(told) => match never {},
-        Some(()) = async { Some(plugin?.await) } => {}
+        () = plugin => {}
         never = host.run() => match never {},
     }
     ended.cancel();
     Ok(())
+}
+
+/// What answers the CNI plugin's questions.
+fn server(node: &str, reader: &Reader, sandboxes: &Arc<Sandboxes>, tally: Tally, cluster: Option<Cluster>) -> Server {
+    Server {
+        node: node.into(),
+        reader: reader.clone(),
+        sandboxes: sandboxes.clone(),
+        tally,
+        cluster,
+        patience: CAPTURE,
+    }
+}
+
+/// What the agent tells at its admin endpoint.
+fn parts(tally: Tally, host: Host) -> Vec<(&'static str, Part)> {
+    vec![
+        ("pods", Arc::new(move || tally.dump())),
+        ("probes", Arc::new(move || host.dump())),
+    ]
 }
 
 /// Puts the CNI plugin in its place, then answers its questions and keeps it there for as long as it is polled.
@@ -125,7 +134,7 @@ fn plugin(
     server: Server,
     client: Option<kube::Client>,
     stands: Gate,
-) -> Result<Pin<Box<dyn Future<Output = ()>>>, Failure> {
+) -> Result<Plugin, Failure> {
     installer.put_program()?;
     let reader = server.reader.clone();
     let answering = server

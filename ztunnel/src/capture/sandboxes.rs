@@ -39,8 +39,11 @@ struct State {
     handed: HashMap<Arc<str>, Handed>,
     /// A process that was seen in a pod's namespace.
     seen: HashMap<Arc<str>, (u32, u64)>,
-    looked: Option<(Instant, HashMap<Arc<str>, Vec<Process>>)>,
+    looked: Option<(Instant, Processes)>,
 }
+
+/// The processes of each pod, by UID.
+type Processes = HashMap<Arc<str>, Vec<Process>>;
 
 /// A namespace from the CNI plugin. Its first process comes after the plugin.
 #[derive(Debug)]
@@ -195,10 +198,10 @@ impl Sandboxes {
     }
 
     /// Every process of every pod.
-    fn look<'a>(&self, state: &'a mut State) -> io::Result<&'a HashMap<Arc<str>, Vec<Process>>> {
+    fn look<'a>(&self, state: &'a mut State) -> io::Result<&'a Processes> {
         let fresh = state.looked.as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH);
         if !fresh {
-            let mut found: HashMap<Arc<str>, Vec<Process>> = HashMap::new();
+            let mut found = Processes::new();
             for entry in fs::read_dir(&self.proc)? {
                 let name = entry?.file_name();
                 let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {

@@ -47,13 +47,7 @@ impl Node {
         let (publisher, reader) = Reader::new(snapshot.clone());
         let announcements = Announcements::new();
         let host = Host::new(ProbeOptions::default());
-        let agent = Agent::new(
-            "n1",
-            namespaces,
-            reader.clone(),
-            announcements.clone(),
-            host.clone(),
-        );
+        let agent = Agent::new("n1", namespaces, reader.clone(), announcements.clone(), host.clone());
         let agent = agent.after(enabled.iter().map(|name| (*name).into()).collect());
         Self {
             snapshot,

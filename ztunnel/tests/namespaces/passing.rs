@@ -13,12 +13,15 @@ use decide::model::{SO_MARK, ports};
 use tokio::{net::TcpStream, task::JoinSet};
 use ztunnel::zds::{Pod, Pods, Response, connect};
 
+/// A pod's listeners, after the inode of the namespace they are in.
+type Listeners = (u64, JoinSet<()>);
+
 /// What it did, by lines such as `inbound 10.9.0.1 10.9.0.2:80`.
 #[derive(Clone, Default)]
 pub struct Passing {
     pub log: Arc<Mutex<Vec<String>>>,
-    /// The listeners of each pod, and the inode of the namespace they are in.
-    pods: Arc<Mutex<HashMap<Arc<str>, (u64, JoinSet<()>)>>>,
+    /// Of each pod, by UID.
+    pods: Arc<Mutex<HashMap<Arc<str>, Listeners>>>,
 }
 
 impl Passing {

@@ -253,11 +253,37 @@ fn rights(role: &Value) -> BTreeSet<(String, String, String, String)> {
     all
 }
 
+/// Group, resource, name and verbs.
+type Right = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+/// What a scope watches, and more, a verb each.
+fn wanted(scope: Option<&Scope>, more: &[Right]) -> BTreeSet<(String, String, String, String)> {
+    let mut wanted = BTreeSet::new();
+    let mut add = |group: &str, resource: &str, name: &str, verbs: &[&str]| {
+        let right = |verb: &&str| {
+            (
+                group.to_owned(),
+                resource.to_owned(),
+                name.to_owned(),
+                (*verb).to_owned(),
+            )
+        };
+        wanted.extend(verbs.iter().map(right));
+    };
+    for right in scope.into_iter().flat_map(Scope::resources) {
+        add(right.group, right.resource, "", right.verbs);
+    }
+    for (group, resource, name, verbs) in more {
+        add(group, resource, name, verbs);
+    }
+    wanted
+}
+
 /// Each role holds what its process watches, and besides it what stands here, and nothing else.
 #[test]
 fn nobody_may_more_than_its_part_needs() {
     let node = String::new();
-    let own: &[(&str, Option<Scope>, &[(&str, &str, &str, &[&str])])] = &[
+    let own: &[(&str, Option<Scope>, &[Right])] = &[
         ("weft-ztunnel", Some(Scope::Proxy), &[]),
         ("weft-waypoint", Some(Scope::Proxy), &[]),
         (
@@ -299,24 +325,7 @@ fn nobody_may_more_than_its_part_needs() {
         .collect();
     assert_eq!(roles.len(), own.len());
     for (name, scope, more) in own {
-        let mut wanted = BTreeSet::new();
-        let mut add = |group: &str, resource: &str, names: &str, verbs: &[&str]| {
-            for verb in verbs {
-                wanted.insert((
-                    group.to_owned(),
-                    resource.to_owned(),
-                    names.to_owned(),
-                    (*verb).to_owned(),
-                ));
-            }
-        };
-        for right in scope.iter().flat_map(Scope::resources) {
-            add(right.group, right.resource, "", right.verbs);
-        }
-        for (group, resource, names, verbs) in *more {
-            add(group, resource, names, verbs);
-        }
-        assert_eq!(rights(roles[name]), wanted, "{name}");
+        assert_eq!(rights(roles[name]), wanted(scope.as_ref(), more), "{name}");
     }
     // A Secret is read in one namespace only.
     assert_eq!(roles["weft-ca-keys"]["kind"], "Role");

@@ -37,9 +37,9 @@ enum Node {
     Text(String),
     Print(Pipeline),
     /// Conditions with what they guard, and what is left when none holds.
-    If(Vec<(Pipeline, Vec<Node>)>, Vec<Node>),
-    With(Pipeline, Vec<Node>, Vec<Node>),
-    Range(Pipeline, Vec<Node>, Vec<Node>),
+    If(Vec<(Pipeline, Vec<Self>)>, Vec<Self>),
+    With(Pipeline, Vec<Self>, Vec<Self>),
+    Range(Pipeline, Vec<Self>, Vec<Self>),
 }
 
 #[derive(Debug, Clone, PartialEq)]

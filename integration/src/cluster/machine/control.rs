@@ -42,21 +42,21 @@ pub(super) enum Answer {
 
 /// How a component is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether it runs.
-    pub state: State,
+    pub(crate) state: State,
     /// Its process id inside the machine.
-    pub pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
     /// How often it ended unasked.
-    pub deaths: u32,
+    pub(crate) deaths: u32,
 }
 
 /// Whether a component runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub(crate) enum State {
     /// It runs.
     Running,
     /// It was told to end and has not yet.
@@ -69,7 +69,7 @@ pub enum State {
 
 /// A machine that is up, as seen from outside.
 #[derive(Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     name: String,
     stream: BufReader<UnixStream>,
     pid: Pid,
@@ -77,7 +77,7 @@ pub struct Machine {
 
 impl Machine {
     /// The machine behind a socket; `None` if none listens.
-    pub fn find(name: &str, socket: &Path) -> Option<Self> {
+    pub(crate) fn find(name: &str, socket: &Path) -> Option<Self> {
         let stream = UnixStream::connect(socket).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         // Whoever listens is the machine's first process, and the kernel translates its number into our namespace.
@@ -90,7 +90,7 @@ impl Machine {
     }
 
     /// Its first process, as numbered outside.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         self.pid
     }
 
@@ -98,7 +98,7 @@ impl Machine {
     ///
     /// # Errors
     /// Why the machine refuses, or that it does not answer.
-    pub fn order(&mut self, order: &Order) -> Result<Vec<Status>, Failure> {
+    pub(crate) fn order(&mut self, order: &Order) -> Result<Vec<Status>, Failure> {
         let name = self.name.clone();
         let silent = |error: &dyn std::fmt::Display| Failure(format!("{name} does not answer: {error}"));
         let line = serde_json::to_string(order).map_err(|error| silent(&error))?;

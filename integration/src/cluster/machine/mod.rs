@@ -9,6 +9,7 @@ mod node;
 mod spec;
 
 pub(super) use cgroup::{remove as remove_cgroup, unified};
-pub use control::{Machine, Order, State, Status};
+pub use control::Order;
+pub(super) use control::{Machine, State, Status};
 pub use first::run;
 pub(super) use spec::{Component, NodeSpec, Spec};

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -161,27 +161,31 @@ impl Pool {
         connect: &Connect,
     ) -> Result<Stream, Refusal> {
         let deadline = self.shared.options.deadline;
+        let reached = AtomicBool::new(false);
         timeout(deadline, async {
             let mut lost = 0;
             loop {
                 match self.checkout(key, dial)? {
                     Checkout::Wait(dialing) => dialing.await?,
-                    Checkout::Tunnel(tunnel, slot) => match ask(tunnel.requests(), slot, connect).await {
-                        Ok(stream) => return Ok(stream),
-                        Err(ConnectError::Refused(refusal)) => return Err(refusal),
-                        Err(ConnectError::TunnelLost(refusal)) => {
-                            self.shared.forget(key, &tunnel);
-                            lost += 1;
-                            if lost == MOST_LOST {
-                                return Err(refusal);
+                    Checkout::Tunnel(tunnel, slot) => {
+                        reached.store(true, Relaxed);
+                        match ask(tunnel.requests(), slot, connect).await {
+                            Ok(stream) => return Ok(stream),
+                            Err(ConnectError::Refused(refusal)) => return Err(refusal),
+                            Err(ConnectError::TunnelLost(refusal)) => {
+                                self.shared.forget(key, &tunnel);
+                                lost += 1;
+                                if lost == MOST_LOST {
+                                    return Err(refusal);
+                                }
                             }
                         }
-                    },
+                    }
                 }
             }
         })
         .await
-        .unwrap_or_else(|_| Err(too_late(key.address, deadline)))
+        .unwrap_or_else(|_| Err(too_late(key.address, deadline, reached.load(Relaxed))))
     }
 
     fn checkout(
@@ -240,7 +244,7 @@ async fn make(attempt: Attempt, surplus: bool, dial: BoxFuture<Result<Transport,
     });
     let (tunnel, driver) = made
         .await
-        .unwrap_or_else(|_| Err(too_late(address, options.deadline)))?;
+        .unwrap_or_else(|_| Err(too_late(address, options.deadline, false)))?;
     let tunnel = Arc::new(tunnel);
     let Some(pool) = attempt.pool.upgrade() else {
         return Err(Refusal::Draining);
@@ -358,6 +362,16 @@ async fn dial(target: Target) -> Result<Transport, Refusal> {
     Ok(Transport::new(io, peer.not_after().min(target.leaf.not_after)))
 }
 
-fn too_late(address: SocketAddr, deadline: Duration) -> Refusal {
-    Refusal::DeadlineExceeded(format!("dial, handshake and CONNECT to {address} took longer than {deadline:?}").into())
+/// `reached`: a tunnel was there, and only its answer was not.
+fn too_late(address: SocketAddr, deadline: Duration, reached: bool) -> Refusal {
+    let late = format!("dial, handshake and CONNECT to {address} took longer than {deadline:?}");
+    Refusal::DeadlineExceeded(if reached {
+        late.into()
+    } else {
+        format!(
+            "{late}: no tunnel was made; a NetworkPolicy that does not admit TCP port {} to the pod is the likely cause",
+            address.port()
+        )
+        .into()
+    })
 }

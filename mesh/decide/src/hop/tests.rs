@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Capture, Decider, MtlsMode, ObjectRef, Phase, PolicySet, Rule, Source, StringMatch},
+    model::{AppliedPolicy, Capture, Decider, MtlsMode, ObjectRef, Phase, PolicySet, Rule, Source, StringMatch},
     snapshot::testing::{
         allow, bound_waypoint, endpoint, ip, pod, policies, service, service_key, snapshot, waypoint, waypoint_key,
         waypoint_pod,
@@ -559,9 +559,12 @@ fn members(set: &mut PolicySet) {
         from: vec![from],
         ..Rule::default()
     };
-    let mut applied = allow("demo", "members", &[], &[]);
-    Arc::make_mut(&mut applied.policy).rules = vec![rule];
-    set.policies.push(applied);
+    let mut policy = allow("demo", "members", &[], &[]);
+    policy.rules = vec![rule];
+    set.policies.push(AppliedPolicy {
+        policy: Arc::new(policy),
+        ports: None,
+    });
 }
 
 #[test]

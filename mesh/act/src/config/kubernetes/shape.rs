@@ -14,7 +14,7 @@ pub(super) enum Shape {
     /// All of it.
     Whole,
     /// These fields.
-    Fields(&'static [(&'static str, Shape)]),
+    Fields(&'static [(&'static str, Self)]),
     /// Keys of our own group: annotations hold much that is nobody's business here.
     Ours,
 }

@@ -251,7 +251,7 @@ impl Watch {
         let versions = self.target.kind.versions;
         let now = versions.iter().position(|version| *version == self.target.version);
         let next = now.and_then(|now| versions.get(now + 1));
-        self.target.version = next.or(versions.first()).copied().unwrap_or_default();
+        self.target.version = next.or_else(|| versions.first()).copied().unwrap_or_default();
         next.is_some()
     }
 
@@ -276,7 +276,7 @@ impl Watch {
             }
             Trouble::Failing(..) | Trouble::NoStreaming(_) => {
                 self.refusals = self.refusals.saturating_add(1);
-                if self.refusals % MOST_REFUSALS == 0 {
+                if self.refusals.is_multiple_of(MOST_REFUSALS) {
                     self.version.clear();
                 }
             }
