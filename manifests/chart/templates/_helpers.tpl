@@ -30,7 +30,7 @@ imagePullSecrets:
 {{/* What everything that decides about traffic reads. */}}
 {{- define "weft.traffic.rules" -}}
 - apiGroups: [""]
-  resources: [namespaces, nodes, pods, serviceaccounts, services]
+  resources: [namespaces, pods, serviceaccounts, services]
   verbs: [get, list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]

@@ -307,12 +307,7 @@ fn nobody_may_more_than_its_part_needs() {
             "weft-ca-keys",
             None,
             &[
-                (
-                    "",
-                    "secrets",
-                    "weft-ca-keys",
-                    &["get", "list", "watch", "update", "patch"],
-                ),
+                ("", "secrets", "weft-ca-keys", &["get", "update"]),
                 ("", "secrets", "", &["create"]),
             ],
         ),
