@@ -83,6 +83,17 @@ pub enum NamespaceError {
     System(PathBuf, io::Error),
 }
 
+/// What the rules in a pod's namespace are to say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Where nothing unproven may come in.
+    pub guard: Guard,
+    /// What its node's kubelet may reach past the ztunnel.
+    pub probes: Probes,
+    /// Whether the mesh answers names of this pod.
+    pub names: bool,
+}
+
 /// How far the rules in a namespace go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -198,9 +209,9 @@ impl PodNamespace {
     ///
     /// # Errors
     /// [`ProgramError`]; what was in force before is in force still.
-    pub async fn capture(&self, guard: &Guard, probes: &Probes) -> Result<(), ProgramError> {
+    pub async fn capture(&self, terms: &Terms) -> Result<(), ProgramError> {
         let rules = self
-            .rules(guard.clone(), probes.clone())
+            .rules(terms.clone())
             .map_err(|why| ProgramError::NotRun { program: "nft", why })?;
         self.routes("add", "replace").await?;
         nft(&self.netns, &rules::captured(&rules)).await.map(drop)
@@ -283,15 +294,16 @@ impl PodNamespace {
         Ok(sockets)
     }
 
-    fn rules(&self, guard: Guard, probes: Probes) -> io::Result<Rules> {
+    fn rules(&self, terms: Terms) -> io::Result<Rules> {
         let listening = self.sockets()?.listening;
         let range = self
             .netns
             .run(|| fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range"));
         let ephemeral = range.ok().and_then(|range| port_range(&range));
         Ok(Rules {
-            guard,
-            probes,
+            guard: terms.guard,
+            probes: terms.probes,
+            names: terms.names,
             listening,
             ephemeral: ephemeral.unwrap_or_else(|| Rules::default().ephemeral),
         })

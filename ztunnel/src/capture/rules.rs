@@ -7,6 +7,8 @@
 //!                 15008                      -> 15008, its HBONE listener
 //! from the pod    SYN, not to itself         -> 15001, its outbound listener
 //! from the ztunnel (mark 0x539)              passes; over lo, in the client's name: the answers stay on lo
+//! DNS from the pod, over UDP                 -> 15053, where the mesh has names to answer, and only while the ztunnel
+//!                                            says that it lives; else where it was sent to
 //! ```
 //!
 //! A connection is redirected by its first packet alone. One whose first packet the rules did not see is *old*:
@@ -16,7 +18,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use decide::model::{
     SO_MARK,
-    ports::{HBONE, INBOUND_PLAINTEXT, OUTBOUND},
+    ports::{DNS, HBONE, INBOUND_PLAINTEXT, OUTBOUND},
 };
 
 use super::{
@@ -39,6 +41,9 @@ const CUT: u32 = 0x114;
 
 /// Connection mark of what the node's kubelet asks of the pod.
 const PROBE: u32 = 0x115;
+
+/// How long a ztunnel that says nothing counts as living, in seconds: it says so every second.
+const LIVES: u32 = 3;
 
 /// Connection tracking zone of what the ztunnel sends over lo in a client's name.
 const OWN_ZONE: u16 = 1;
@@ -76,6 +81,8 @@ pub struct Rules {
     pub listening: BTreeSet<u16>,
     /// What its node's kubelet may reach past the ztunnel.
     pub probes: Probes,
+    /// Whether the mesh answers names of this pod: then its DNS queries are looked at.
+    pub names: bool,
 }
 
 /// How far a pod is captured.
@@ -112,6 +119,7 @@ impl Default for Rules {
             ephemeral: 32768..=60999,
             listening: BTreeSet::new(),
             probes: Probes::default(),
+            names: false,
         }
     }
 }
@@ -124,7 +132,11 @@ fn script(rules: &Rules, stage: Stage) -> String {
     for (counter, _) in COUNTERS {
         script.line(format_args!("counter {counter} {{ }}"));
     }
+    script.line(format_args!(
+        "set living {{ type inet_proto; size 4; flags dynamic,timeout; timeout {LIVES}s; }}"
+    ));
     marks(&mut script);
+    names(&mut script, rules.names && stage == Stage::Captured);
     redirects(&mut script, &rules.probes, stage);
     let kept = Rules::default();
     let filtered = match stage {
@@ -134,6 +146,10 @@ fn script(rules: &Rules, stage: Stage) -> String {
     inbound(&mut script, filtered, stage);
     outbound(&mut script, filtered, stage);
     script.close();
+    if rules.names && stage == Stage::Captured {
+        // who acknowledged the pod lives
+        script.line(format_args!("add element inet {TABLE} living {{ udp }}"));
+    }
     script.text
 }
 
@@ -166,6 +182,32 @@ fn marks(script: &mut Script) {
     script.line(format_args!(
         "ct mark {SOURCE_KEPT:#x} ct direction reply meta mark set {SOURCE_KEPT:#x}"
     ));
+    script.close();
+}
+
+/// DNS queries are marked, go over lo by the route of that mark, and are given to the ztunnel there, which sees
+/// whom they were sent to. A ztunnel that is away is forgotten within seconds, and queries pass as if no rule were
+/// there: a marked packet of its own over lo, now and then, has it remembered.
+fn names(script: &mut Script, any: bool) {
+    script.chain("names_marked", "type route hook output priority mangle");
+    if any {
+        script.line(format_args!(
+            "oifname \"lo\" meta mark {SO_MARK:#x} udp dport {DNS} update @living {{ meta l4proto timeout {LIVES}s }}"
+        ));
+        script.line(format_args!(
+            "oifname != \"lo\" meta mark != {SO_MARK:#x} udp dport 53 meta l4proto @living meta mark set {SOURCE_KEPT:#x}"
+        ));
+    }
+    script.close();
+    script.chain("names_taken", "type filter hook prerouting priority mangle");
+    if any {
+        for family in ["ipv4", "ipv6"] {
+            let ip = family.replace('v', "").replace("ip4", "ip");
+            script.line(format_args!(
+                "iifname \"lo\" meta mark {SOURCE_KEPT:#x} meta nfproto {family} udp dport 53 tproxy {ip} to :{DNS} accept"
+            ));
+        }
+    }
     script.close();
 }
 
@@ -339,6 +381,7 @@ mod tests {
             ephemeral: 40000..=50000,
             listening: BTreeSet::from([80, 41000, 42000]),
             probes: Probes::default(),
+            names: false,
         };
         golden("guarded", &captured(&rules));
         golden("released", &released());
@@ -355,6 +398,13 @@ mod tests {
             }),
         );
         golden("removed", &removed());
+        golden(
+            "names",
+            &captured(&Rules {
+                names: true,
+                ..Rules::default()
+            }),
+        );
     }
 
     #[test]

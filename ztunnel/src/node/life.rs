@@ -21,6 +21,7 @@ use super::{
     share::Share,
 };
 use crate::{
+    dns::{self, Names},
     traffic::{self, TrafficOptions},
     zds,
 };
@@ -90,6 +91,7 @@ impl Life {
             if doors.accept(&share, &close).is_err() {
                 return;
             }
+            self.answer_names(&close);
             self.share.send_replace(Some(share.clone()));
             self.serve(&mut wanted).await;
             close.cancel();
@@ -123,6 +125,25 @@ impl Life {
                 () = drained(&self.netns, self.settings.drain) => return,
                 () = is(wanted, true) => {}
             }
+        }
+    }
+
+    /// Answers the pod's names on its home worker until its listeners close.
+    fn answer_names(&self, close: &CancellationToken) {
+        let names = Names {
+            uid: self.pod.uid.clone(),
+            reader: self.settings.reader.clone(),
+            netns: self.netns.clone(),
+        };
+        let close = close.clone();
+        let answering = self.settings.workers.spawn(self.home, move || async move {
+            tokio::select! {
+                () = close.cancelled() => {}
+                () = dns::serve(names) => {}
+            }
+        });
+        if let Err(why) = answering {
+            tracing::warn!(uid = %self.pod.uid, %why, "a pod's names are not answered");
         }
     }
 

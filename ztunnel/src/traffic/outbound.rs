@@ -28,6 +28,10 @@ use super::{
     pod::refuse,
     retry::Retry,
 };
+use crate::dns::{self, Names};
+
+/// Where name servers listen (RFC 1035 4.2).
+const NAME_SERVER: u16 = 53;
 
 /// A destination that was reached.
 struct Reached {
@@ -57,6 +61,9 @@ impl Traffic {
             Ok(place) => place,
             Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
         };
+        let Some(socket) = self.unless_named(socket, to).await else {
+            return;
+        };
         let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
         let reached = tokio::select! {
             reached = self.reach(client, to) => reached,
@@ -83,6 +90,23 @@ impl Traffic {
         };
         drop(load);
         connection.finish(&outcome);
+    }
+
+    /// Answers a connection to a name server itself, if it asks for a name that only the mesh knows.
+    async fn unless_named(&self, socket: TcpStream, to: SocketAddr) -> Option<TcpStream> {
+        if to.port() != NAME_SERVER {
+            return Some(socket);
+        }
+        let pod = self.pod();
+        let names = Names {
+            uid: pod.uid.clone(),
+            reader: pod.reader.clone(),
+            netns: pod.dialer.netns.clone(),
+        };
+        match names.any() {
+            true => dns::serve_stream(&names, socket).await,
+            false => Some(socket),
+        }
     }
 
     /// Reaches the destination: by another endpoint, or once more, where that may help. Nothing was sent yet.

@@ -9,6 +9,7 @@
 mod capture;
 mod cni;
 mod life;
+mod names;
 mod node;
 mod passing;
 mod probes;

@@ -8,7 +8,7 @@ use std::{
 
 use act::{config::Reader, process::Readiness};
 use decide::{
-    model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
+    model::{Capture, ExternalService, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
     snapshot::Snapshot,
 };
 use tokio::task::JoinHandle;
@@ -66,6 +66,29 @@ impl Node {
     pub fn put(&mut self, pod: Workload) {
         self.snapshot.version += 1;
         self.snapshot.put_workload(Arc::new(pod));
+        (self.publish)(self.snapshot.clone());
+    }
+
+    pub fn put_external(&mut self, service: ExternalService) {
+        self.snapshot.version += 1;
+        for network in &service.networks {
+            let owner = Some(service.key.clone());
+            self.snapshot.external.own_network(service.scope(), *network, owner);
+        }
+        for host in &service.hosts {
+            let owner = Some(service.key.clone());
+            self.snapshot.external.own_host(service.scope(), host, owner);
+        }
+        self.snapshot.external.put(Arc::new(service));
+        (self.publish)(self.snapshot.clone());
+    }
+
+    pub fn forget_external(&mut self, service: &ExternalService) {
+        self.snapshot.version += 1;
+        for host in &service.hosts {
+            self.snapshot.external.own_host(service.scope(), host, None);
+        }
+        self.snapshot.external.remove(&service.key);
         (self.publish)(self.snapshot.clone());
     }
 

@@ -122,7 +122,12 @@ async fn capture(host: &Host, pod: &PodNet) {
         tcp: Ports::all(),
         datagrams: Ports::all(),
     };
-    namespace.capture(&strict, &probes).await.unwrap();
+    let terms = Terms {
+        guard: strict,
+        probes,
+        names: false,
+    };
+    namespace.capture(&terms).await.unwrap();
 }
 
 /// The pod's address and the node's, in each family there is.

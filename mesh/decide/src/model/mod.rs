@@ -32,6 +32,8 @@ pub mod ports {
     pub const INBOUND_PLAINTEXT: u16 = 15006;
     /// HBONE: HTTP/2 CONNECT over mutual TLS.
     pub const HBONE: u16 = 15008;
+    /// Where a captured pod's DNS queries are taken to, while the mesh has names of its own to answer.
+    pub const DNS: u16 = 15053;
     /// Admin, on loopback only.
     pub const ADMIN: u16 = 15000;
     /// Prometheus metrics.
