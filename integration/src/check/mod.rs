@@ -7,6 +7,7 @@ mod load;
 mod policy;
 mod rotation;
 mod routing;
+mod scrape;
 mod third_party;
 mod waypoint_down;
 mod wire;
