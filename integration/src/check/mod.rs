@@ -5,6 +5,7 @@ mod enablement;
 mod identity;
 mod load;
 mod policy;
+mod policy_churn;
 mod rotation;
 mod routing;
 mod scrape;

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use act::process::Failure;
 
 use super::{
-    Bench, Point, Row, bad_input, enablement, identity, load, policy, rotation, routing, scrape, third_party,
-    waypoint_down, wire, world,
+    Bench, Point, Row, bad_input, enablement, identity, load, policy, policy_churn, rotation, routing, scrape,
+    third_party, waypoint_down, wire, world,
 };
 use crate::{
     observe::Capture,
@@ -159,6 +159,7 @@ async fn in_turn(bench: &Bench, selection: &Selection) -> Vec<Row> {
             4 => {
                 bench.tell("point 4: policies");
                 policy::check(bench, &mut point).await;
+                policy_churn::check(bench, &mut point).await;
             }
             8 => {
                 bench.tell("point 8: bad input");
