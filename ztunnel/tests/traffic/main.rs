@@ -3,6 +3,7 @@
 mod mesh;
 mod policy;
 mod seen;
+mod shortage;
 
 use std::{io, sync::Arc, time::Duration};
 
