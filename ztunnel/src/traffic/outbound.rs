@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use act::{
     hbone::{relay, relay_plain},
-    net::reset,
+    net::{SocketOptions, reset},
     telemetry::{Connection, FlowLabels},
 };
 use decide::{
@@ -53,6 +53,7 @@ impl Traffic {
         let Some((client, to)) = self.ends(&socket) else {
             return reset(socket);
         };
+        SocketOptions::set_local(&socket);
         let _place = match self.place(to) {
             Ok(place) => place,
             Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
