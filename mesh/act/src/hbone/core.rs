@@ -239,7 +239,10 @@ impl Core {
                     wake(&mut flow.writer);
                 }
             }
-            Event::GoAway(_) => self.leaving = true,
+            Event::GoAway(reason) => {
+                tracing::debug!(target: "tunnel", %reason, "the peer takes no more streams");
+                self.leaving = true;
+            }
             Event::Pong(LEAVING) => self.leave(),
             Event::Pong(_) => alive.notify_one(),
             Event::Data(..) => {}

@@ -41,7 +41,7 @@ pub async fn relay(
     let (mut receiver, mut sender) = stream.split();
     receiver.lead_to(&passage);
     let outcome = both(
-        poll_fn(|context| sender.poll_upload(context, &passage)),
+        upload(&mut sender, &passage),
         poll_fn(|context| receiver.poll_download(context, &passage)),
         errored(&passage.socket),
         stop,
@@ -56,21 +56,49 @@ pub async fn relay(
     outcome
 }
 
+/// Passes on what the socket sends, to its end. Ends in order, too, when the peer needs no more: what it has sent is
+/// then still on its way to the socket.
+async fn upload(sender: &mut Sender, passage: &Passage) -> Result<(), Broken> {
+    loop {
+        match poll_fn(|context| sender.poll_upload(context, passage)).await {
+            Ok(Upload::Waits) => {}
+            Ok(Upload::Ended) | Err(Broken::Stream(StreamError::Enough)) => return Ok(()),
+            Err(broken) => return Err(broken),
+        }
+        tokio::select! {
+            biased;
+            granted = sender.credit(QUANTUM) => match granted {
+                Ok(_) => {}
+                Err(StreamError::Enough) => return Ok(()),
+                Err(broken) => return Err(broken.into()),
+            },
+            // Nobody reads the socket meanwhile, so that nobody else would notice.
+            broken = errored(&passage.socket) => return Err(broken),
+        }
+    }
+}
+
+/// Why passing on stopped.
+enum Upload {
+    /// The socket has more to say than the stream may send.
+    Waits,
+    /// Everything is said.
+    Ended,
+}
+
 impl Sender {
-    /// Passes on what the socket sends, to its end. Ends in order, too, when the peer needs no more: what it has
-    /// sent is then still on its way to the socket.
-    fn poll_upload(&mut self, context: &mut Context<'_>, passage: &Passage) -> Poll<Result<(), Broken>> {
+    fn poll_upload(&mut self, context: &mut Context<'_>, passage: &Passage) -> Poll<Result<Upload, Broken>> {
         let number = self.handle.number;
+        if let Poll::Ready(broken) = self.handle.poll_broken(context) {
+            return Poll::Ready(Err(broken.into()));
+        }
         loop {
-            match self.handle.poll_broken(context) {
-                Poll::Ready(StreamError::Enough) => return Poll::Ready(Ok(())),
-                Poll::Ready(broken) => return Poll::Ready(Err(broken.into())),
-                Poll::Pending => {}
-            }
             // A turn is asked for only once there is something to send: it would be missing elsewhere meanwhile.
             ready!(passage.socket.poll_read_ready(context))?;
             let mut core = self.handle.shared.lock();
-            let grant = ready!(core.poll_grant(number, QUANTUM, context))?;
+            let Poll::Ready(grant) = core.poll_grant(number, QUANTUM, context)? else {
+                return Poll::Ready(Ok(Upload::Waits));
+            };
             core.widen();
             let came = core
                 .endpoint
@@ -80,7 +108,7 @@ impl Sender {
                     core.give_back(number);
                     drop(core);
                     self.finish()?;
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(Upload::Ended));
                 }
                 Some(length) => {
                     passage.progress.forth.fetch_add(length as u64, Relaxed);

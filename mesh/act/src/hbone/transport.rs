@@ -124,7 +124,13 @@ impl Wire {
             came.get_mut(..self.rest.len())
                 .unwrap_or_default()
                 .copy_from_slice(&self.rest);
-            let opened = records.open(came, plain).map_err(io::Error::other)?;
+            let opened = match records.open(came, plain) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    records.abort(&error, &mut self.sealed);
+                    return Poll::Ready(Err(io::Error::other(error)));
+                }
+            };
             let rest = came.get(opened.read..).unwrap_or_default();
             // Exactly as large as needed, and nothing when nothing is.
             self.rest = rest.to_vec();

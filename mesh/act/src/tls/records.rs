@@ -275,6 +275,19 @@ impl Records {
         self.record(content::ALERT, &[WARNING, CLOSE_NOTIFY], wire)
     }
 
+    /// Says why nothing more is read (RFC 8446 6.2).
+    pub(crate) fn abort(&mut self, error: &RecordError, wire: &mut Vec<u8>) {
+        const FATAL: u8 = 2;
+        let description = match error {
+            RecordError::BadRecord => AlertDescription::BadRecordMac,
+            RecordError::Unlawful(_) => AlertDescription::UnexpectedMessage,
+            RecordError::Key(_) => AlertDescription::InternalError,
+            RecordError::Alert(_) => return,
+        };
+        // Without a key, nothing can be said.
+        let _ = self.record(content::ALERT, &[FATAL, description.into()], wire);
+    }
+
     /// Replaces our key, and says so with the last record of the old one (RFC 8446 4.6.3).
     fn update(&mut self, wire: &mut Vec<u8>) -> Result<(), RecordError> {
         self.record(content::HANDSHAKE, &[message::KEY_UPDATE, 0, 0, 1, 0], wire)?;

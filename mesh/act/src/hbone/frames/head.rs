@@ -18,7 +18,7 @@ pub(super) struct Malformed;
 #[derive(Debug)]
 pub(in crate::hbone) enum Head {
     /// What a client asks.
-    Request(Request<()>),
+    Request(Box<Request<()>>),
     /// A request whose head is longer than we allow, in so many bytes.
     TooLong(usize),
 }
@@ -99,7 +99,7 @@ impl Fields {
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from_parts(target).unwrap_or_default();
         *request.headers_mut() = self.headers;
-        Ok(Head::Request(request))
+        Ok(Head::Request(request.into()))
     }
 
     /// As a response.

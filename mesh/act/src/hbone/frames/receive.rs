@@ -150,7 +150,7 @@ impl<T: Default> Endpoint<T> {
             kind::PING => header.length == 8,
             kind::GOAWAY => header.length >= 8,
             kind::SETTINGS if header.has(flag::ACK) => header.length == 0,
-            kind::SETTINGS => header.length % 6 == 0,
+            kind::SETTINGS => header.length.is_multiple_of(6),
             _ => true,
         };
         if !fits {

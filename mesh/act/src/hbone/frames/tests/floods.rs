@@ -2,6 +2,8 @@
 
 use super::*;
 
+type Flood = Box<dyn FnMut(u32) -> Vec<u8>>;
+
 /// How many of these a server bears.
 fn borne(mut flood: impl FnMut(u32) -> Vec<u8>) -> (u32, Reason) {
     let mut server = server_with_stream();
@@ -16,7 +18,7 @@ fn borne(mut flood: impl FnMut(u32) -> Vec<u8>) -> (u32, Reason) {
 
 #[test]
 fn floods_end_the_connection() {
-    let floods: [(&str, Box<dyn FnMut(u32) -> Vec<u8>>); 9] = [
+    let floods: [(&str, Flood); 9] = [
         ("PING", Box::new(|_| frame(kind::PING, 0, 0, &[0; 8]))),
         ("PING answers", Box::new(|_| frame(kind::PING, 1, 0, &[0; 8]))),
         ("SETTINGS", Box::new(|_| frame(kind::SETTINGS, 0, 0, &[]))),
