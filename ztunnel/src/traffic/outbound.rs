@@ -60,7 +60,8 @@ impl Traffic {
         };
         let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
         let reached = tokio::select! {
-            reached = self.reach(client, to) => reached,
+            // Boxed, so that a connection that only relays keeps no room for how it came about.
+            reached = Box::pin(self.reach(client, to)) => reached,
             // The client is gone: nobody is left to dial for.
             _ = socket.ready(Interest::ERROR) => return,
         };

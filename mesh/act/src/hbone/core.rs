@@ -262,7 +262,7 @@ impl Core {
         }
     }
 
-    /// Lets a stream send: up to `want` bytes, and no more than a turn's worth, once it is its turn.
+    /// Lets a stream send up to `want` bytes: at once where nobody waits, else a turn's worth once it is its turn.
     pub(super) fn poll_grant(
         &mut self,
         number: u32,
@@ -276,16 +276,22 @@ impl Core {
         if let Some(broke) = &flow.broken {
             return Poll::Ready(Err(broke.clone().into()));
         }
+        if credit == 0 {
+            // Also where the peer took back what a turn was given for.
+            self.granted -= std::mem::take(&mut flow.granted);
+            remember(&mut flow.writer, context);
+            return Poll::Pending;
+        }
         if flow.granted == 0 {
-            let next = self.turns.is_empty() && credit > 0 && available > 0;
-            if !next {
+            if !self.turns.is_empty() || available == 0 {
                 remember(&mut flow.writer, context);
-                if credit > 0 && !std::mem::replace(&mut flow.queued, true) {
+                if !std::mem::replace(&mut flow.queued, true) {
                     self.turns.push_back(number);
                 }
                 return Poll::Pending;
             }
-            flow.granted = want.min(QUANTUM).min(credit).min(available);
+            // Nobody else waits.
+            flow.granted = want.min(credit).min(available);
             self.granted += flow.granted;
         }
         Poll::Ready(Ok(flow.granted.min(want)))
@@ -349,17 +355,15 @@ impl Core {
     pub(super) fn widen(&mut self) {
         let out = &mut self.endpoint.out;
         if !out.is_wide() {
-            let narrow = std::mem::replace(out, Outbox::over(buffers::OUTBOX.take()));
-            out.extend(narrow.bytes());
+            let narrow = std::mem::replace(out, Outbox::over(buffers::take()));
+            out.extend(&narrow.plain());
         }
     }
 
-    /// Everything was handed to the wire.
-    pub(super) fn emptied(&mut self) {
-        self.endpoint.out.clear();
-        if self.endpoint.out.is_wide() {
-            buffers::OUTBOX.put(std::mem::take(&mut self.endpoint.out).into_buffer());
-        }
+    /// Everything that is to be sent, for the wire.
+    pub(super) fn take_out(&mut self) -> Outbox {
+        let out = std::mem::take(&mut self.endpoint.out);
         self.pump();
+        out
     }
 }

@@ -132,8 +132,7 @@ impl Driver {
             if core.endpoint.out.is_empty() && !self.wire.owes() {
                 return Poll::Ready(Ok(()));
             }
-            self.wire.write(core.endpoint.out.bytes())?;
-            core.emptied();
+            self.wire.write(core.take_out())?;
         }
     }
 }

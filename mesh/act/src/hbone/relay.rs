@@ -14,13 +14,15 @@ use tokio::net::TcpStream;
 use super::{
     Patience, Receiver, Sender, Stream, StreamError,
     core::{Broke, QUANTUM, remember},
-    frames::Reason,
+    frames::{PIECE, Reason},
     passage::Passage,
     patience::{Broken, Count, both, errored},
-    socket::{finish, read, write_slices},
+    socket::{finish, read_slices, write_slices},
 };
 use crate::telemetry::Outcome;
 
+/// Bytes read at once from a socket that has much to say.
+const BULK: usize = 256 * 1024;
 /// Chunks written at once.
 const SLICES: usize = 64;
 
@@ -95,14 +97,15 @@ impl Sender {
         loop {
             // A turn is asked for only once there is something to send: it would be missing elsewhere meanwhile.
             ready!(passage.socket.poll_read_ready(context))?;
+            let want = if self.bulk { BULK } else { PIECE };
             let mut core = self.handle.shared.lock();
-            let Poll::Ready(grant) = core.poll_grant(number, QUANTUM, context)? else {
+            let Poll::Ready(grant) = core.poll_grant(number, want, context)? else {
                 return Poll::Ready(Ok(Upload::Waits));
             };
             core.widen();
             let came = core
                 .endpoint
-                .send_from(number, grant, |room| read(&passage.socket, room))?;
+                .send_from(number, grant, |pieces| read_slices(&passage.socket, pieces))?;
             match came {
                 Some(0) => {
                     core.give_back(number);
@@ -111,6 +114,8 @@ impl Sender {
                     return Poll::Ready(Ok(Upload::Ended));
                 }
                 Some(length) => {
+                    // Room for bulk is laid out only for those who have filled less.
+                    self.bulk = length >= PIECE;
                     passage.progress.forth.fetch_add(length as u64, Relaxed);
                     core.spend(number, length);
                 }

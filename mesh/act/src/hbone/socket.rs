@@ -3,12 +3,12 @@
 
 use std::{
     cell::RefCell,
-    io::{self, IoSlice},
+    io::{self, IoSlice, IoSliceMut},
     net::Shutdown,
 };
 
 use rustix::{
-    io::writev,
+    io::{readv, writev},
     net::{RecvFlags, SendFlags, recv, send},
 };
 use socket2::SockRef;
@@ -33,11 +33,22 @@ pub(super) fn scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// Reads what is there: zero bytes at the end, `None` when there is nothing yet.
 pub(super) fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let room = buffer.len();
+    came(socket, room, || Ok(recv(socket, buffer, RecvFlags::empty())?.1))
+}
+
+/// As [`read`], into pieces one after the other.
+pub(super) fn read_slices(socket: &TcpStream, slices: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
+    let room = slices.iter().map(|slice| slice.len()).sum();
+    came(socket, room, || Ok(readv(socket, slices)?))
+}
+
+fn came(socket: &TcpStream, room: usize, read: impl FnOnce() -> io::Result<usize>) -> io::Result<Option<usize>> {
     let mut length = None;
     let read = socket.try_io(Interest::READABLE, || {
-        let (_, read) = recv(socket, &mut *buffer, RecvFlags::empty())?;
+        let read = read()?;
         length = Some(read);
-        if read > 0 && read < buffer.len() {
+        if read > 0 && read < room {
             // A read that does not fill the buffer has emptied the socket: say so, and spare the call that would
             // find that out. The end of the stream is remembered apart from that and not lost.
             return Err(io::ErrorKind::WouldBlock.into());

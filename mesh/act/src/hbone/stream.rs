@@ -36,6 +36,8 @@ pub struct Receiver {
 pub struct Sender {
     pub(super) handle: Arc<Handle>,
     pub(super) ended: bool,
+    /// Its last read brought much.
+    pub(super) bulk: bool,
 }
 
 /// How a stream broke.
@@ -107,7 +109,11 @@ impl Stream {
                 owed: 0,
                 ended: false,
             },
-            sender: Sender { handle, ended: false },
+            sender: Sender {
+                handle,
+                ended: false,
+                bulk: false,
+            },
         }
     }
 

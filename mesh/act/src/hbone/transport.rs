@@ -1,6 +1,7 @@
 //! What carries a tunnel: an authenticated connection, read and written in large pieces.
 
 use std::{
+    collections::VecDeque,
     io,
     ops::Range,
     pin::Pin,
@@ -16,6 +17,7 @@ use tokio::{
 
 use super::{
     buffers,
+    frames::Outbox,
     socket::{read, write},
 };
 use crate::tls::{Channel, Records};
@@ -40,25 +42,29 @@ impl Transport {
     /// A connection that something else has authenticated and encrypts, and when the first of its two leaves ends.
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, until: SystemTime) -> Self {
         let wire = Way::Plain(Box::new(io));
-        Self::over(wire, Vec::new(), until)
+        Self::over(wire, Default::default(), until)
     }
 
     /// A connection of ours.
     pub(super) fn secured(channel: Channel<TcpStream>, until: SystemTime) -> Self {
         let Channel {
-            socket, records, rest, ..
+            socket,
+            records,
+            rest,
+            early,
+            ..
         } = channel;
-        Self::over(Way::Secured(Box::new((socket, records))), rest, until)
+        Self::over(Way::Secured(Box::new((socket, records))), (rest, early), until)
     }
 
-    fn over(way: Way, rest: Vec<u8>, until: SystemTime) -> Self {
+    fn over(way: Way, (rest, early): (Vec<u8>, Vec<u8>), until: SystemTime) -> Self {
         Self {
             wire: Wire {
                 fresh: !rest.is_empty(),
                 way,
                 rest,
-                sealed: Vec::new(),
-                sent: 0,
+                early,
+                segments: VecDeque::new(),
             },
             until: instant(until),
         }
@@ -80,10 +86,29 @@ pub(super) struct Wire {
     rest: Vec<u8>,
     /// `rest` was read by the handshake, and may hold whole records.
     fresh: bool,
+    /// What the handshake has read and decrypted.
+    early: Vec<u8>,
     /// What is to be written as it is.
-    sealed: Vec<u8>,
-    /// So much of it is written.
+    segments: VecDeque<Segment>,
+}
+
+/// Bytes to be written.
+struct Segment {
+    buffer: Vec<u8>,
+    /// Those before it are written already.
     sent: usize,
+    /// Where they end.
+    end: usize,
+}
+
+impl From<Vec<u8>> for Segment {
+    fn from(buffer: Vec<u8>) -> Self {
+        Self {
+            sent: 0,
+            end: buffer.len(),
+            buffer,
+        }
+    }
 }
 
 enum Way {
@@ -100,6 +125,12 @@ impl Wire {
         scratch: &mut [u8],
         plain: &mut Vec<Range<usize>>,
     ) -> Poll<io::Result<bool>> {
+        let early = std::mem::take(&mut self.early);
+        if let Some(place) = scratch.get_mut(..early.len()).filter(|place| !place.is_empty()) {
+            place.copy_from_slice(&early);
+            plain.push(0..early.len());
+            return Poll::Ready(Ok(false));
+        }
         let (socket, records) = match &mut self.way {
             Way::Plain(io) => {
                 let mut buffer = ReadBuf::new(scratch);
@@ -127,7 +158,9 @@ impl Wire {
             let opened = match records.open(came, plain) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    records.abort(&error, &mut self.sealed);
+                    let mut farewell = Vec::new();
+                    records.abort(&error, &mut farewell);
+                    self.segments.push_back(farewell.into());
                     return Poll::Ready(Err(io::Error::other(error)));
                 }
             };
@@ -140,14 +173,19 @@ impl Wire {
         }
     }
 
-    /// Has bytes written, which were collected until now; only when nothing waits to be written.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.sealed.capacity() == 0 && !bytes.is_empty() {
-            self.sealed = buffers::SEALED.take();
-        }
+    /// Has written what was collected until now.
+    pub(super) fn write(&mut self, out: Outbox) -> io::Result<()> {
         match &mut self.way {
-            Way::Plain(_) => self.sealed.extend_from_slice(bytes),
-            Way::Secured(secured) => secured.1.seal(bytes, &mut self.sealed).map_err(io::Error::other)?,
+            Way::Plain(_) => self.segments.push_back(out.plain().into()),
+            Way::Secured(secured) => {
+                let (mut buffer, end) = out.into_records();
+                let records = buffer.get_mut(..end).unwrap_or_default();
+                let before = secured.1.seal(records).map_err(io::Error::other)?;
+                if !before.is_empty() {
+                    self.segments.push_back(before.into());
+                }
+                self.segments.push_back(Segment { buffer, sent: 0, end });
+            }
         }
         Ok(())
     }
@@ -161,30 +199,39 @@ impl Wire {
     pub(super) fn close(&mut self) -> io::Result<()> {
         match &mut self.way {
             Way::Plain(_) => Ok(()),
-            Way::Secured(secured) => secured.1.close(&mut self.sealed).map_err(io::Error::other),
+            Way::Secured(secured) => {
+                let mut farewell = Vec::new();
+                secured.1.close(&mut farewell).map_err(io::Error::other)?;
+                self.segments.push_back(farewell.into());
+                Ok(())
+            }
         }
     }
 
     /// Ready once everything is written.
     pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.sent < self.sealed.len() {
-            let rest = self.sealed.get(self.sent..).unwrap_or_default();
+        while let Some(segment) = self.segments.front_mut() {
+            let rest = segment.buffer.get(segment.sent..segment.end).unwrap_or_default();
+            if rest.is_empty() {
+                if let Some(segment) = self.segments.pop_front() {
+                    buffers::put(segment.buffer);
+                }
+                continue;
+            }
             match &mut self.way {
                 Way::Plain(io) => {
                     let sent = ready!(Pin::new(io).poll_write(context, rest))?;
                     if sent == 0 {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                     }
-                    self.sent += sent;
+                    segment.sent += sent;
                 }
                 Way::Secured(secured) => {
                     ready!(secured.0.poll_write_ready(context))?;
-                    self.sent += write(&secured.0, rest)?.unwrap_or_default();
+                    segment.sent += write(&secured.0, rest)?.unwrap_or_default();
                 }
             }
         }
-        self.sent = 0;
-        buffers::SEALED.put(std::mem::take(&mut self.sealed));
         match &mut self.way {
             Way::Plain(io) => Pin::new(io).poll_flush(context),
             Way::Secured(_) => Poll::Ready(Ok(())),

@@ -42,6 +42,8 @@ pub struct Channel<S> {
     pub(crate) records: Records,
     /// What came after the handshake and is not decrypted yet.
     pub(crate) rest: Vec<u8>,
+    /// What came after the handshake and rustls has decrypted with its end.
+    pub(crate) early: Vec<u8>,
     group: Option<NamedGroup>,
 }
 
@@ -127,9 +129,9 @@ where
     C: Side,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut wire, mut outgoing) = (Vec::new(), Vec::new());
+    let (mut wire, mut outgoing, mut early) = (Vec::new(), Vec::new(), Vec::new());
     loop {
-        match step(&mut connection, &mut wire, &mut outgoing) {
+        match step(&mut connection, &mut wire, &mut outgoing, &mut early) {
             Ok(Step::Go) => {}
             Ok(Step::Send) => {
                 socket.write_all(&outgoing).await?;
@@ -149,7 +151,10 @@ where
             Ok(Step::Closed) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Err(error) => {
                 // The alert that says why. Lost where the peer is gone.
-                while matches!(step(&mut connection, &mut wire, &mut outgoing), Ok(Step::Go)) {}
+                while matches!(
+                    step(&mut connection, &mut wire, &mut outgoing, &mut early),
+                    Ok(Step::Go)
+                ) {}
                 let _ = socket.write_all(&outgoing).await;
                 let _ = socket.flush().await;
                 return Err(error.into());
@@ -163,14 +168,21 @@ where
         socket,
         records: connection.finish()?,
         rest: wire,
+        early,
         group,
     };
     Ok((channel, peer))
 }
 
-/// One step: reads from `wire`, from which it takes what it has read, or adds to `outgoing`.
-fn step<C: Side>(connection: &mut C, wire: &mut Vec<u8>, outgoing: &mut Vec<u8>) -> Result<Step, Error> {
-    let UnbufferedStatus { discard, state } = connection.process(wire);
+/// One step: reads from `wire`, from which it takes what it has read, or adds to `outgoing`. Bytes that came right
+/// behind the handshake are added to `early`.
+fn step<C: Side>(
+    connection: &mut C,
+    wire: &mut Vec<u8>,
+    outgoing: &mut Vec<u8>,
+    early: &mut Vec<u8>,
+) -> Result<Step, Error> {
+    let UnbufferedStatus { mut discard, state } = connection.process(wire);
     let step = match state {
         Err(error) => Err(error),
         Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, outgoing).map(|()| Step::Go),
@@ -181,7 +193,15 @@ fn step<C: Side>(connection: &mut C, wire: &mut Vec<u8>, outgoing: &mut Vec<u8>)
         Ok(ConnectionState::BlockedHandshake) => Ok(Step::Read),
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Step::Done),
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Step::Closed),
-        // Bytes before the handshake is over; early data is not offered.
+        Ok(ConnectionState::ReadTraffic(mut records)) => {
+            while let Some(record) = records.next_record() {
+                let record = record?;
+                discard += record.discard;
+                early.extend_from_slice(record.payload);
+            }
+            Ok(Step::Go)
+        }
+        // Early data, which is not offered.
         Ok(_) => Err(Error::General(
             "the peer sent bytes before its handshake was over".into(),
         )),

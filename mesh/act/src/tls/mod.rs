@@ -8,6 +8,7 @@ mod configs;
 mod handshake;
 mod peer;
 mod records;
+pub(crate) mod shape;
 #[cfg(test)]
 mod tests;
 mod verifier;

@@ -10,12 +10,10 @@ use rustls::{
     client::ClientConnectionData, kernel::KernelConnection, server::ServerConnectionData,
 };
 
-/// Bytes of a record's header.
-const HEADER: usize = 5;
+use super::shape::{self, HEADER, LARGEST};
+
 /// Bytes of an AES-GCM tag.
 const TAG: usize = 16;
-/// Bytes of plaintext in one record (RFC 8446 5.1).
-const LARGEST: usize = 16 * 1024;
 /// Longest ciphertext of one record (RFC 8446 5.2).
 const LONGEST: usize = LARGEST + 256;
 /// Longest record on the wire.
@@ -25,11 +23,14 @@ const MESSAGE: usize = 64 * 1024;
 /// Records in a row that carry no bytes for us, after which the peer is only wasting our time.
 const EMPTY: u32 = 64;
 
+/// The type that every encrypted record shows (RFC 8446 5.2), and that of bytes for us.
+pub(super) const DATA: u8 = 23;
+
 /// Types of records (RFC 8446 5.1).
 mod content {
     pub(super) const ALERT: u8 = 21;
     pub(super) const HANDSHAKE: u8 = 22;
-    pub(super) const DATA: u8 = 23;
+    pub(super) const DATA: u8 = super::DATA;
 }
 
 /// Types of messages after the handshake (RFC 8446 4).
@@ -248,20 +249,42 @@ impl Records {
         Ok(())
     }
 
-    /// Encrypts `plain` in as few records as can be, and adds them to `wire`.
+    /// Encrypts records in place, which lie as [`shape`] says. What is answered goes before them: a key update that is
+    /// due, or nothing.
     ///
     /// # Errors
     /// When there is no further key; nothing may be sent then.
-    pub(crate) fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), RecordError> {
-        if std::mem::take(&mut self.owes_update) {
-            self.update(wire)?;
+    pub(crate) fn seal(&mut self, records: &mut [u8]) -> Result<Vec<u8>, RecordError> {
+        let mut before = Vec::new();
+        let count = shape::records(records).count() as u64;
+        if std::mem::take(&mut self.owes_update) || self.sealing.sequence + count > self.sealing.limit {
+            self.update(&mut before)?;
         }
-        for piece in plain.chunks(LARGEST) {
-            if self.sealing.sequence >= self.sealing.limit {
-                self.update(wire)?;
+        let mut rest = records;
+        while let Some((header, after)) = rest.split_first_chunk_mut::<HEADER>() {
+            let Some((text, after)) = after.split_at_mut_checked(shape::length(*header) + 1) else {
+                break;
+            };
+            let Some((tag, after)) = after.split_first_chunk_mut::<TAG>() else {
+                break;
+            };
+            if let Some(kind) = text.last_mut() {
+                *kind = content::DATA;
             }
-            self.record(content::DATA, piece, wire)?;
+            self.encrypt(*header, text, tag)?;
+            rest = after;
         }
+        Ok(before)
+    }
+
+    fn encrypt(&mut self, header: [u8; HEADER], text: &mut [u8], tag: &mut [u8; TAG]) -> Result<(), RecordError> {
+        let nonce = self.sealing.nonce();
+        let made = self
+            .sealing
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(header), text)
+            .map_err(|_| RecordError::Key(Error::EncryptError))?;
+        tag.copy_from_slice(made.as_ref());
         Ok(())
     }
 
@@ -296,23 +319,27 @@ impl Records {
         Ok(())
     }
 
+    /// Adds a record that carries no bytes of ours.
     fn record(&mut self, kind: u8, text: &[u8], wire: &mut Vec<u8>) -> Result<(), RecordError> {
-        // A record holds 16 KiB at most, which its callers see to.
-        let [high, low] = u16::try_from(text.len() + 1 + TAG).unwrap_or(u16::MAX).to_be_bytes();
-        let header = [content::DATA, 3, 3, high, low];
+        let header = shape::header(text.len());
+        let mut body = [text, &[kind]].concat();
+        let mut tag = [0; TAG];
+        self.encrypt(header, &mut body, &mut tag)?;
         wire.extend_from_slice(&header);
-        let start = wire.len();
-        wire.extend_from_slice(text);
-        wire.push(kind);
-        let nonce = self.sealing.nonce();
-        let body = wire.get_mut(start..).unwrap_or_default();
-        let tag = self
-            .sealing
-            .key
-            .seal_in_place_separate_tag(nonce, Aad::from(header), body)
-            .map_err(|_| RecordError::Key(Error::EncryptError))?;
-        wire.extend_from_slice(tag.as_ref());
+        wire.extend_from_slice(&body);
+        wire.extend_from_slice(&tag);
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn sealed(&mut self, plain: &[u8]) -> Vec<u8> {
+        let shaped = plain
+            .chunks(LARGEST)
+            .map(|piece| [&shape::header(piece.len())[..], piece, &[0; shape::TRAILER]].concat());
+        let mut records = shaped.collect::<Vec<_>>().concat();
+        let mut wire = self.seal(&mut records).expect("a key");
+        wire.append(&mut records);
+        wire
     }
 }
 
@@ -389,8 +416,7 @@ mod tests {
 
     impl Channel<DuplexStream> {
         async fn say(&mut self, plain: &[u8]) {
-            let mut wire = Vec::new();
-            self.records.seal(plain, &mut wire).unwrap();
+            let wire = self.records.sealed(plain);
             self.socket.write_all(&wire).await.unwrap();
         }
 
@@ -440,7 +466,7 @@ mod tests {
             let mut heard = vec![0; said.len()];
             timeout(LONG, far.read_exact(&mut heard)).await.unwrap().unwrap();
             assert!(heard == said);
-            assert!(near.records.sealing.sequence <= 4, "a used-up key is replaced");
+            assert!(near.records.sealing.sequence <= 5, "a used-up key is replaced");
             far.get_mut().1.refresh_traffic_keys().unwrap();
             far.write_all(&said).await.unwrap();
             far.flush().await.unwrap();
@@ -465,8 +491,7 @@ mod tests {
     #[tokio::test]
     async fn forged_damaged_repeated_and_cut_records_bring_no_bytes() {
         let (mut near, mut far) = ours().await;
-        let mut record = Vec::new();
-        near.records.seal(b"hello", &mut record).unwrap();
+        let record = near.records.sealed(b"hello");
         let open = |records: &mut Records, wire: &[u8]| {
             let mut plain = Vec::new();
             let opened = records.open(&mut wire.to_vec(), &mut plain);

@@ -211,8 +211,7 @@ async fn openssl(arguments: &[&str], who: Option<&Identity>) -> (Result<Peer, Tl
     let (socket, _) = timeout(LONG, listener.accept()).await.unwrap().unwrap();
     let result = match timeout(LONG, accept(&server, socket)).await.unwrap() {
         Ok((mut stream, peer)) => {
-            let mut wire = Vec::new();
-            stream.records.seal(b"hello from the mesh\n", &mut wire).unwrap();
+            let mut wire = stream.records.sealed(b"hello from the mesh\n");
             stream.records.close(&mut wire).unwrap();
             stream.socket.write_all(&wire).await.unwrap();
             stream.socket.shutdown().await.unwrap();

@@ -1,13 +1,13 @@
 //! What the user of a connection has it do.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 
 use http::{HeaderMap, Request, Response};
 
 use super::{
     Endpoint, Reason, Side, encoder,
     stream::{By, Stream},
-    wire::{FrameHeader, HEADER, flag, kind},
+    wire::{FrameHeader, flag, kind},
 };
 
 /// The stream number after which there is none (RFC 9113 5.1.1).
@@ -114,32 +114,27 @@ impl<T> Endpoint<T> {
         most
     }
 
-    /// Sends one frame of at most `most` bytes, which `fill` reads straight into the outbox; within both credits.
+    /// Sends at most `most` bytes that `fill` reads straight into the outbox; within both credits, at least one byte.
     /// Answers what `fill` does: bytes, or why there are none.
     pub(in crate::hbone) fn send_from(
         &mut self,
         number: u32,
         most: usize,
-        fill: impl FnOnce(&mut [u8]) -> io::Result<Option<usize>>,
+        fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<Option<usize>>,
     ) -> io::Result<Option<usize>> {
-        let largest = usize::try_from(self.allowed.frame).unwrap_or(usize::MAX);
-        let most = most.min(largest).min(self.stream_credit(number)).min(self.credit());
-        let room = self.out.room(HEADER + most);
-        let Some((place, body)) = room.split_first_chunk_mut::<HEADER>() else {
-            return Ok(None);
-        };
-        let filled = fill(body)?;
-        if let Some(length @ 1..) = filled.map(|it| it.min(most)) {
-            *place = FrameHeader {
+        let most = most.min(self.stream_credit(number)).min(self.credit());
+        let header = |length| {
+            let header = FrameHeader {
                 length,
                 kind: kind::DATA,
                 flags: 0,
                 stream: number,
-            }
-            .bytes();
-            self.out.commit(HEADER + length);
-            self.spend(number, length);
-        }
+            };
+            header.bytes()
+        };
+        // A frame here is never larger than a record, which every peer takes.
+        let filled = self.out.frames(most, header, fill)?;
+        self.spend(number, filled.unwrap_or_default().min(most));
         Ok(filled)
     }
 

@@ -26,7 +26,7 @@ fn tunnel(streams: usize) -> (Arc<Shared>, Vec<u32>) {
         .map(|_| endpoint.open(&request, Flow::default()).expect("opens"))
         .collect();
     let shared = Shared::new(endpoint, options.send_buffer);
-    shared.lock().emptied();
+    shared.lock().take_out();
     (shared, numbers)
 }
 
@@ -57,7 +57,7 @@ fn one_of_16_streams_never_starves_however_greedy_another_is() {
             }
         }
         // The wire takes all.
-        shared.lock().emptied();
+        shared.lock().take_out();
     }
     let (least, most) = (sent.iter().min().expect("16"), sent.iter().max().expect("16"));
     assert!(least * 2 > *most, "{sent:?}");
@@ -72,7 +72,7 @@ fn a_turn_that_is_not_used_goes_to_the_next_in_line() {
     let (shared, numbers) = tunnel(16);
     // All stand in line; of those that get a turn, only the last uses it.
     while numbers.iter().any(|number| send(&shared, *number) > 0) {}
-    shared.lock().emptied();
+    shared.lock().take_out();
     for number in &numbers[..15] {
         shared.lock().give_back(*number);
     }
@@ -81,7 +81,7 @@ fn a_turn_that_is_not_used_goes_to_the_next_in_line() {
     for number in &numbers[..15] {
         shared.lock().forget(*number);
     }
-    shared.lock().emptied();
+    shared.lock().take_out();
     assert!(send(&shared, numbers[15]) > 0);
 }
 

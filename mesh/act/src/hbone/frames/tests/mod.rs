@@ -94,9 +94,7 @@ fn fault<T: Default>(endpoint: &mut Endpoint<T>, bytes: &[u8]) -> Reason {
 
 /// What it has to send.
 fn sent<T>(endpoint: &mut Endpoint<T>) -> Vec<u8> {
-    let sent = endpoint.out.bytes().to_vec();
-    endpoint.out.clear();
-    sent
+    std::mem::take(&mut endpoint.out).plain()
 }
 
 /// The frames in it.
