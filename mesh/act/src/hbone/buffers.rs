@@ -5,7 +5,7 @@ use std::cell::RefCell;
 /// Bytes of a buffer: what one write may bring, its records' and frames' overhead included.
 const LARGE: usize = 272 * 1024;
 /// Buffers kept for the next who needs one.
-const KEPT: usize = 4;
+const KEPT: usize = 2;
 
 thread_local! {
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };

@@ -312,6 +312,10 @@ impl Core {
         if let Some(flow) = self.endpoint.user(number) {
             self.granted -= std::mem::take(&mut flow.granted);
         }
+        // A buffer that was taken for what did not come is another's.
+        if self.endpoint.out.is_empty() && self.endpoint.out.is_wide() {
+            buffers::put(std::mem::take(&mut self.endpoint.out).into_records().0);
+        }
         self.pump();
     }
 
