@@ -2,8 +2,10 @@
 //! own tool. Goes out: one row per assertion, and on a failure what the mesh's pods said. Never: a promise that could
 //! not be tried counted as kept.
 
+mod around;
 mod artefacts;
 mod barrier;
+mod both_ways;
 mod churn;
 mod cluster;
 mod control;
@@ -19,13 +21,17 @@ mod outage;
 mod outsider;
 mod probes;
 mod reach;
+mod reboot;
 mod rollouts;
 mod smoke;
 mod stage;
 mod standing;
+mod static_pod;
+mod strict;
 mod suite;
 mod through_waypoint;
 mod tokens;
+mod tools;
 mod uninstall;
 mod wire;
 

@@ -10,6 +10,7 @@
 mod addresses;
 mod agent;
 mod cgroup;
+mod changes;
 mod cluster;
 mod host;
 mod namespace;

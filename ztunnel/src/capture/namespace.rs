@@ -17,6 +17,7 @@ use rustix::fs::{OFlags, fstat, fstatfs, stat};
 use super::{
     Guard, Probes, Sandboxes,
     addresses::addresses,
+    changes::Changes,
     programs::{ProgramError, ip, nft, nft_tells},
     rules::{self, Rules, SOURCE_KEPT, TABLE},
     sockets::Sockets,
@@ -183,6 +184,14 @@ impl PodNamespace {
         match &self.place {
             Place::File(path) => stat(path).is_ok_and(|found| found.st_ino == self.inode),
             Place::Sandbox(sandboxes, uid) => sandboxes.is_current(uid, self.inode),
+        }
+    }
+
+    /// Tells when it may be another, or gone, from now on.
+    pub(super) fn changes(&self) -> Changes {
+        match &self.place {
+            Place::File(_) => Changes::looked_for(),
+            Place::Sandbox(sandboxes, uid) => sandboxes.changes(uid),
         }
     }
 

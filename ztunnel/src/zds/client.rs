@@ -17,8 +17,9 @@ use super::{
     message::{encode_hello, encode_response},
 };
 
-/// Waits between attempts to reach the agent: the first, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// Waits between attempts to reach the agent: the first, and the longest. A pod that ran uncaptured is captured no sooner
+/// than an agent that starts is reached, and to find no socket there costs microseconds.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(100));
 
 /// Who serves the pods that the agent announces.
 pub trait Pods: Send {

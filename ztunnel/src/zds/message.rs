@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use act::config::is_static_uid;
 use prost::Message;
 
 /// Largest packet either side sends or reads, in bytes.
@@ -18,6 +19,13 @@ pub struct Pod {
     pub namespace: Arc<str>,
     /// Its service account.
     pub service_account: Arc<str>,
+}
+
+impl Pod {
+    /// Whether it is a static pod: its node knows it by the hash of its manifest, not by its object's UID.
+    pub fn is_static(&self) -> bool {
+        is_static_uid(&self.uid)
+    }
 }
 
 /// What the agent asks of the ztunnel.

@@ -19,7 +19,7 @@ use ztunnel::{
 use crate::{
     node::{Node, ZDS, at, outside, permissive, strict},
     passing::Passing,
-    world::{NETNS, PodNet, alone, sh, until},
+    world::{NETNS, PodNet, alone, listen, sh, until},
 };
 
 const SOCKET: &str = "/run/cni.sock";
@@ -253,6 +253,22 @@ fn a_running_pod_is_found_by_its_processes_and_only_with_its_own_addresses() {
     );
 }
 
+/// A connection out of a pod on which the other side alone speaks, and what ended it.
+fn a_client_that_only_reads(from: &PodNet, to: &PodNet) -> std::thread::JoinHandle<Option<std::io::ErrorKind>> {
+    let listener = to.netns.run(|| listen(90)).unwrap();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        while std::io::Write::write_all(&mut socket, &[0; 1000]).is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let mut socket = from.netns.run(|| std::net::TcpStream::connect((to.v4, 90))).unwrap();
+    std::thread::spawn(move || {
+        let ended = std::io::copy(&mut socket, &mut std::io::sink());
+        ended.err().map(|why| why.kind())
+    })
+}
+
 #[test]
 fn a_pod_that_ran_uncaptured_is_captured_told_of_and_its_connections_reset() {
     alone(
@@ -260,8 +276,12 @@ fn a_pod_that_ran_uncaptured_is_captured_told_of_and_its_connections_reset() {
         async || {
             let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
             server.serve(80);
+            client.serve(80);
             let mut live = client.call(at(server.v4, 80)).unwrap();
             live.echo().unwrap();
+            let mut outbound = server.call(at(client.v4, 80)).unwrap();
+            outbound.echo().unwrap();
+            let reading = a_client_that_only_reads(&server, &client);
             let proc = Proc::new();
             proc.process(7, 100, UID, "server");
             let mut wanted = permissive(&server);
@@ -272,6 +292,12 @@ fn a_pod_that_ran_uncaptured_is_captured_told_of_and_its_connections_reset() {
             node.state(UID, Some("Captured")).await;
             assert_eq!(node.tally.dump()[UID]["gap"], true);
             live.echo().unwrap_err();
+            let reset = outbound.echo().unwrap_err();
+            assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset, "at once, and told");
+            until("the client that only reads is told", || reading.is_finished()).await;
+            assert_eq!(reading.join().unwrap(), Some(std::io::ErrorKind::ConnectionReset));
+            node.counted(UID, "old_reset", 3).await;
+            server.call(at(client.v4, 80)).unwrap().echo().unwrap();
             // the agent's own restart is no gap
             node.die().await;
             let mut live = client.call(at(server.v4, 80)).unwrap();
