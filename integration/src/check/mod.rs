@@ -8,6 +8,7 @@ mod policy;
 mod rotation;
 mod routing;
 mod third_party;
+mod upgrade;
 mod waypoint_down;
 mod wire;
 mod world;

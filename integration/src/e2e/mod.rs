@@ -11,6 +11,7 @@ mod first_request;
 mod forge;
 mod ground;
 mod ingress;
+mod kept;
 mod load;
 mod manifests;
 mod measure;

@@ -12,6 +12,7 @@ mod agent;
 mod cgroup;
 mod cluster;
 mod host;
+mod migrate;
 mod namespace;
 mod namespaces;
 mod options;

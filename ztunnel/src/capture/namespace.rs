@@ -17,6 +17,7 @@ use rustix::fs::{OFlags, fstat, fstatfs, stat};
 use super::{
     Guard, Probes, Sandboxes,
     addresses::addresses,
+    migrate,
     programs::{ProgramError, ip, nft, nft_tells},
     rules::{self, Rules, SOURCE_KEPT, TABLE},
     sockets::Sockets,
@@ -203,7 +204,9 @@ impl PodNamespace {
             .rules(guard.clone(), probes.clone())
             .map_err(|why| ProgramError::NotRun { program: "nft", why })?;
         self.routes("add", "replace").await?;
-        nft(&self.netns, &rules::captured(&rules)).await.map(drop)
+        nft(&self.netns, &rules::captured(&rules)).await?;
+        migrate::on(&self.netns).await;
+        Ok(())
     }
 
     /// Redirects nothing more; connections that were redirected go on.
@@ -220,6 +223,7 @@ impl PodNamespace {
     /// [`ProgramError`].
     pub async fn remove(&self) -> Result<(), ProgramError> {
         if self.standing().await? != Standing::Untouched {
+            migrate::back(&self.netns).await?;
             nft(&self.netns, &rules::removed()).await?;
         }
         self.routes("del", "del").await

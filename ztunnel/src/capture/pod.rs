@@ -24,6 +24,8 @@ const UNSEEN: Duration = Duration::from_secs(60);
 const LOOKS_PER_COUNT: (u32, u32) = (2, 64);
 /// The longest wait for a namespace that is not there yet.
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// How many looks after a pod's farewell its namespace may still be there, before it counts as one that stays.
+const STAYS: u32 = 10;
 /// How long a ztunnel's acknowledgement may take before the delay is reported.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -116,10 +118,7 @@ impl PodTask {
     /// Until its rules must be others.
     async fn keep_captured(&mut self, wish: &Wish) -> Result<(), Vanished> {
         let namespace = self.wait_for_namespace(wish).await;
-        self.means.announcements.announce(Announced {
-            pod: wish.pod.clone(),
-            netns: namespace.file(),
-        });
+        self.announce(&namespace, wish);
         self.pending = None;
         // rules that stand already are brought up to date at once: nothing passes them that should not meanwhile
         let standing = self.does(&namespace, Step::Look).await?;
@@ -147,6 +146,14 @@ impl PodTask {
             never = self.tell(&wish.pod) => match never {},
             ended = self.watch(&namespace, wish, &rules.1) => ended,
         }
+    }
+
+    /// Has the ztunnel serve the pod; nothing new where it is announced already.
+    fn announce(&self, namespace: &PodNamespace, wish: &Wish) {
+        self.means.announcements.announce(Announced {
+            pod: wish.pod.clone(),
+            netns: namespace.file(),
+        });
     }
 
     /// Has the host know the pod, as far as its kubelet probes it.
@@ -219,11 +226,21 @@ impl PodTask {
     /// come from elsewhere.
     async fn watch(&self, namespace: &PodNamespace, wish: &Wish, probes: &Probes) -> Result<(), Vanished> {
         let (mut looks, most) = LOOKS_PER_COUNT;
+        let mut parted = 0;
         loop {
             self.count(namespace).await;
             for _ in 0..looks {
                 sleep(LOOK).await;
                 self.still(namespace)?;
+                // its sandbox was to be removed, and was not
+                parted = if self.means.announcements.knows(&self.uid) {
+                    0
+                } else {
+                    parted + 1
+                };
+                if parted >= STAYS {
+                    self.announce(namespace, wish);
+                }
                 if self.means.host.let_through(&wish.probed) != *probes {
                     return Ok(());
                 }
@@ -338,6 +355,7 @@ impl PodTask {
                 self.means.tally.failed("ztunnel");
             }
             self.means.tally.waiting(&wish.pod, why);
+            self.announce(namespace, wish);
             if timeout(LOOK, self.means.announcements.served(&self.uid)).await.is_err() {
                 waited += LOOK;
             }
