@@ -97,12 +97,13 @@ impl Elders {
         sockets
     }
 
-    /// Tells every elder that we accept for a pod. `false`: one has opened listeners meanwhile, which are to be asked
-    /// for.
-    pub async fn taken(&self, uid: &Arc<str>) -> bool {
+    /// Tells every elder that we accept for a pod, on these sockets. `false`: one has other listeners, which are to be
+    /// asked for, or does not answer.
+    pub async fn taken(&self, uid: &Arc<str>, sockets: &[u64]) -> bool {
         let mut all = true;
         for elder in self.living() {
-            match self.ask(&elder, &Request::Taken(uid.clone())).await {
+            let request = Request::Taken(uid.clone(), sockets.to_vec());
+            match self.ask(&elder, &request).await {
                 Some((Answer::No(why), _)) => {
                     tracing::debug!(pod = %uid, why, "an elder goes on accepting");
                     all = false;

@@ -16,8 +16,6 @@ pub struct Heirs {
 
 #[derive(Debug, Default)]
 struct Heir {
-    /// Pods whose listeners it has got from us, as they are open now.
-    offered: HashSet<Arc<str>>,
     /// Pods it accepts for.
     taken: HashSet<Arc<str>>,
     /// Whether it accepts for all that we accepted for.
@@ -38,37 +36,23 @@ impl Heirs {
         gone.taken.into_iter().filter(|uid| !self.hold(uid)).collect()
     }
 
-    /// An heir gets the listeners of a pod as they are open now.
-    pub fn offer(&mut self, heir: u64, uid: &Arc<str>) {
-        if let Some(heir) = self.heirs.get_mut(&heir).filter(|heir| heir.offered.len() < MOST) {
-            heir.offered.insert(uid.clone());
-        }
-    }
-
-    /// An heir accepts for a pod now. `open`: whether we have listeners of it, which it must have got then: a queue
-    /// that nobody accepts from would lose what is in it.
+    /// An heir accepts for a pod now, on the sockets `theirs`. It must have all that are open here, `ours`: a queue that
+    /// nobody accepts from would lose what is in it.
     ///
     /// # Errors
     /// Why it does not count: it must ask for the listeners first.
-    pub fn take(&mut self, heir: u64, uid: &Arc<str>, open: bool) -> Result<(), String> {
+    pub fn take(&mut self, heir: u64, uid: &Arc<str>, ours: &[u64], theirs: &[u64]) -> Result<(), String> {
         let Some(heir) = self.heirs.get_mut(&heir) else {
             return Err("nobody knows you".to_owned());
         };
-        if open && !heir.offered.contains(uid) {
-            return Err(format!("the listeners of {uid} were opened meanwhile: ask for them"));
+        if !ours.iter().all(|socket| theirs.contains(socket)) {
+            return Err(format!("other listeners of {uid} are open here: ask for them"));
         }
         if heir.taken.len() >= MOST && !heir.taken.contains(uid) {
             return Err(format!("you have taken {MOST} pods already"));
         }
         heir.taken.insert(uid.clone());
         Ok(())
-    }
-
-    /// The listeners of a pod are others from now on, or none: whoever got the old ones has not got these.
-    pub fn forget_offers(&mut self, uid: &str) {
-        for heir in self.heirs.values_mut() {
-            heir.offered.remove(uid);
-        }
     }
 
     /// Whether somebody younger accepts for a pod.
@@ -120,8 +104,8 @@ mod tests {
         let pod = uid("a");
         heirs.join(1);
         heirs.join(2);
-        heirs.take(1, &pod, false).unwrap();
-        heirs.take(2, &pod, false).unwrap();
+        heirs.take(1, &pod, &[], &[]).unwrap();
+        heirs.take(2, &pod, &[], &[5]).unwrap();
         assert!(heirs.hold("a"));
         assert!(heirs.leave(1).is_empty());
         assert!(heirs.hold("a"));
@@ -135,13 +119,14 @@ mod tests {
         let mut heirs = Heirs::default();
         let pod = uid("a");
         heirs.join(1);
-        assert!(heirs.take(1, &pod, true).unwrap_err().contains("ask for them"));
-        heirs.offer(1, &pod);
-        heirs.forget_offers("a");
-        assert!(heirs.take(1, &pod, true).is_err(), "those it got are closed");
-        heirs.offer(1, &pod);
-        heirs.take(1, &pod, true).unwrap();
-        assert!(heirs.take(7, &pod, true).is_err(), "a stranger takes nothing");
+        for theirs in [&[][..], &[9], &[5], &[6, 9]] {
+            let refused = heirs.take(1, &pod, &[5, 6], theirs).unwrap_err();
+            assert!(refused.contains("ask for them"), "{theirs:?}");
+            assert!(!heirs.hold("a"));
+        }
+        heirs.take(1, &pod, &[5, 6], &[6, 9, 5]).unwrap();
+        assert!(heirs.hold("a"));
+        assert!(heirs.take(7, &pod, &[], &[]).is_err(), "a stranger takes nothing");
     }
 
     #[test]
@@ -149,7 +134,7 @@ mod tests {
         let mut heirs = Heirs::default();
         let (a, b) = (uid("a"), uid("b"));
         heirs.join(1);
-        heirs.take(1, &a, false).unwrap();
+        heirs.take(1, &a, &[], &[]).unwrap();
         assert!(heirs.finish(1, [&a, &b]).unwrap_err().contains("b has not"));
         assert!(!heirs.have_all());
         heirs.finish(1, [&a]).unwrap();
@@ -162,7 +147,7 @@ mod tests {
         /// Whatever comes in whatever order: a pod is held exactly while an heir that took it lives, and is given
         /// back exactly when the last such heir goes.
         #[test]
-        fn a_pod_is_accepted_for_by_us_or_by_a_living_heir(steps in prop::collection::vec((0_u8..4, 0_u64..3, 0_u8..3), 0..60)) {
+        fn a_pod_is_accepted_for_by_us_or_by_a_living_heir(steps in prop::collection::vec((0_u8..3, 0_u64..3, 0_u8..3), 0..60)) {
             let mut heirs = Heirs::default();
             let mut model: BTreeMap<u64, HashSet<u8>> = BTreeMap::new();
             for (what, heir, pod) in steps {
@@ -174,9 +159,8 @@ mod tests {
                             HashSet::new()
                         });
                     }
-                    1 => heirs.offer(heir, &name),
-                    2 => {
-                        if heirs.take(heir, &name, false).is_ok() {
+                    1 => {
+                        if heirs.take(heir, &name, &[], &[]).is_ok() {
                             model.get_mut(&heir).unwrap().insert(pod);
                         }
                     }

@@ -17,8 +17,8 @@ pub enum Request {
     Hello(u64),
     /// The listening sockets of this pod, in the network namespace with this inode.
     Want(Arc<str>, u64),
-    /// The younger accepts for this pod now.
-    Taken(Arc<str>),
+    /// The younger accepts for this pod now, on the sockets with these inodes.
+    Taken(Arc<str>, Vec<u64>),
     /// Whether everything the elder accepts for has been taken.
     Done,
     /// The younger is to stop: whether the elder goes on in its stead.
@@ -59,6 +59,9 @@ pub enum Malformed {
     /// A port that is not the mesh's, one twice too often, or none.
     #[error("the offer names ports {0:?}")]
     Ports(Vec<u32>),
+    /// More sockets than there may be.
+    #[error("{0} sockets of one pod are named")]
+    Sockets(usize),
     /// A version we do not speak.
     #[error("version {0} of the hand-over is not ours: version {V1}")]
     Version(u32),
@@ -79,7 +82,10 @@ impl Request {
                 uid: uid.to_string(),
                 netns: *netns,
             }),
-            Self::Taken(uid) => wire::Asks::Taken(wire::Taken { uid: uid.to_string() }),
+            Self::Taken(uid, sockets) => wire::Asks::Taken(wire::Taken {
+                uid: uid.to_string(),
+                sockets: sockets.clone(),
+            }),
             Self::Done => wire::Asks::Done(wire::Nothing {}),
             Self::Leave => wire::Asks::Leave(wire::Nothing {}),
         };
@@ -97,7 +103,10 @@ impl Request {
             wire::Asks::Hello(hello) if hello.version != V1 => return Err(Malformed::Version(hello.version)),
             wire::Asks::Hello(hello) => Self::Hello(hello.number),
             wire::Asks::Want(want) => Self::Want(filled(&want.uid)?, want.netns),
-            wire::Asks::Taken(taken) => Self::Taken(filled(&taken.uid)?),
+            wire::Asks::Taken(taken) if taken.sockets.len() >= ROOM => {
+                return Err(Malformed::Sockets(taken.sockets.len()));
+            }
+            wire::Asks::Taken(taken) => Self::Taken(filled(&taken.uid)?, taken.sockets),
             wire::Asks::Done(wire::Nothing {}) => Self::Done,
             wire::Asks::Leave(wire::Nothing {}) => Self::Leave,
         };
@@ -241,6 +250,8 @@ mod wire {
     pub(super) struct Taken {
         #[prost(string, tag = "1")]
         pub(super) uid: String,
+        #[prost(uint64, repeated, tag = "2")]
+        pub(super) sockets: Vec<u64>,
     }
 
     #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -264,7 +275,8 @@ mod tests {
         for request in [
             Request::Hello(7),
             Request::Want("u".into(), u64::MAX),
-            Request::Taken("u".into()),
+            Request::Taken("u".into(), vec![1, u64::MAX]),
+            Request::Taken("u".into(), vec![]),
             Request::Done,
             Request::Leave,
         ] {
@@ -313,9 +325,11 @@ mod tests {
             Request::decode(b"\x7a\x00", 0),
             Err(Malformed::Undecodable("known request"))
         );
-        let empty = Request::Taken("".into()).encode(1).unwrap();
+        let many = Request::Taken("u".into(), vec![1; ROOM]).encode(1).unwrap();
+        assert_eq!(Request::decode(&many, 0), Err(Malformed::Sockets(ROOM)));
+        let empty = Request::Taken("".into(), vec![]).encode(1).unwrap();
         assert_eq!(Request::decode(&empty, 0), Err(Malformed::Missing("uid")));
-        let long = Request::Taken("u".repeat(MAX_PACKET).into());
+        let long = Request::Taken("u".repeat(MAX_PACKET).into(), vec![]);
         assert_eq!(long.encode(1), Err(Malformed::TooLong));
     }
 

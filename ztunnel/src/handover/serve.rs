@@ -29,13 +29,13 @@ pub trait Heritage: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// Why there are none.
-    fn offer(&self, heir: u64, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, TcpListener)>, String>;
+    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, TcpListener)>, String>;
 
-    /// A younger ztunnel accepts for a pod: we do no more.
+    /// A younger ztunnel accepts for a pod, on the sockets with these inodes: we do no more.
     ///
     /// # Errors
     /// Why we go on.
-    fn take(&self, heir: u64, uid: &Arc<str>) -> Result<(), String>;
+    fn take(&self, heir: u64, uid: &Arc<str>, sockets: &[u64]) -> Result<(), String>;
 
     /// Whether we accept for nothing that it has not taken.
     ///
@@ -134,7 +134,7 @@ impl<H: Heritage> Session<H> {
         };
         let said = match request {
             Request::Hello(_) => Answer::No("you have said so".to_owned()),
-            Request::Want(uid, netns) => match self.heritage.offer(self.heir, &uid, netns) {
+            Request::Want(uid, netns) => match self.heritage.offer(&uid, netns) {
                 Ok(listeners) => {
                     let ports = listeners.iter().map(|(port, _)| *port).collect();
                     let descriptors: Vec<_> = listeners.iter().map(|(_, listener)| listener.as_fd()).collect();
@@ -142,7 +142,7 @@ impl<H: Heritage> Session<H> {
                 }
                 Err(why) => Answer::No(why),
             },
-            Request::Taken(uid) => told(self.heritage.take(self.heir, &uid)),
+            Request::Taken(uid, sockets) => told(self.heritage.take(self.heir, &uid, &sockets)),
             Request::Done => told(self.heritage.finish(self.heir)),
             Request::Leave if self.heritage.stays() => {
                 self.heritage.leave(self.heir);

@@ -47,19 +47,19 @@ impl Heritage for Pods {
         self.heirs.lock().unwrap().join(heir);
     }
 
-    fn offer(&self, heir: u64, uid: &Arc<str>, netns: u64) -> Result<Listeners, String> {
+    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Listeners, String> {
         let open = self.open.lock().unwrap();
         let listeners = open.get(&**uid).filter(|_| netns == INODE).ok_or("nothing")?;
-        self.heirs.lock().unwrap().offer(heir, uid);
         Ok(listeners
             .iter()
             .map(|(port, listener)| (*port, listener.try_clone().unwrap()))
             .collect())
     }
 
-    fn take(&self, heir: u64, uid: &Arc<str>) -> Result<(), String> {
-        let open = self.open.lock().unwrap().contains_key(&**uid);
-        self.heirs.lock().unwrap().take(heir, uid, open)
+    fn take(&self, heir: u64, uid: &Arc<str>, sockets: &[u64]) -> Result<(), String> {
+        let open = self.open.lock().unwrap();
+        let ours = open.get(&**uid).map(|open| inodes(open)).unwrap_or_default();
+        self.heirs.lock().unwrap().take(heir, uid, &ours, sockets)
     }
 
     fn finish(&self, heir: u64) -> Result<(), String> {
@@ -85,6 +85,11 @@ async fn younger(directory: &Path) -> (Place, Elders) {
     let place = Place::take(directory).await.unwrap();
     let elders = Elders::greet(place.number, &place.elders).await;
     (place, elders)
+}
+
+fn inodes(listeners: &[(u16, TcpListener)]) -> Vec<u64> {
+    let which = |(_, listener): &(u16, TcpListener)| rustix::fs::fstat(listener).unwrap().st_ino;
+    listeners.iter().map(which).collect()
 }
 
 fn uid() -> Arc<str> {
@@ -138,10 +143,11 @@ async fn an_elder_accepts_until_told_and_again_when_the_younger_dies() {
     let pods = Pods::of("a", door);
     let _elder = elder(dir.path(), &pods).await;
     let (_place, elders) = younger(dir.path()).await;
-    assert!(!elders.taken(&uid()).await, "its listeners come first");
-    assert_eq!(elders.want(&uid(), INODE).await.len(), 1);
+    assert!(!elders.taken(&uid(), &[]).await, "its listeners come first");
+    let sockets = inodes(&elders.want(&uid(), INODE).await);
+    assert_eq!(sockets.len(), 1);
     assert!(pods.accepts("a") && !elders.done().await);
-    assert!(elders.taken(&uid()).await);
+    assert!(elders.taken(&uid(), &sockets).await);
     assert!(!pods.accepts("a"));
     assert!(elders.done().await && pods.heirs.lock().unwrap().have_all());
     drop(elders);
@@ -156,8 +162,8 @@ async fn a_third_asks_all_and_the_pod_falls_back_to_whoever_lives() {
     let (first, second) = (Pods::of("a", door), Pods::of("a", copy));
     let _first = elder(dir.path(), &first).await;
     let (place, of_second) = younger(dir.path()).await;
-    of_second.want(&uid(), INODE).await;
-    assert!(of_second.taken(&uid()).await);
+    let sockets = inodes(&of_second.want(&uid(), INODE).await);
+    assert!(of_second.taken(&uid(), &sockets).await);
     let _second = tokio::spawn(serve(place, second.clone()));
     let (_place, of_third) = younger(dir.path()).await;
     assert_eq!(of_third.count(), 2);
@@ -166,7 +172,7 @@ async fn a_third_asks_all_and_the_pod_falls_back_to_whoever_lives() {
         1,
         "both hand over the same socket"
     );
-    assert!(of_third.taken(&uid()).await);
+    assert!(of_third.taken(&uid(), &sockets).await);
     assert!(!first.accepts("a") && !second.accepts("a"));
     drop(of_third);
     until("the second accepts again", || second.accepts("a")).await;
@@ -185,7 +191,7 @@ async fn a_younger_one_that_leaves_gives_back_unless_the_elder_leaves_too() {
         };
         let elder = elder(dir.path(), &pods).await;
         let (_place, elders) = younger(dir.path()).await;
-        assert!(elders.taken(&uid()).await);
+        assert!(elders.taken(&uid(), &[]).await);
         assert!(!pods.accepts("a"));
         assert_eq!(elders.leave().await, !stopping);
         assert_eq!(pods.accepts("a"), !stopping);
@@ -205,10 +211,10 @@ async fn a_dead_elders_socket_is_removed_and_asked_no_more() {
     let pods = Pods::default();
     let elder = elder(dir.path(), &pods).await;
     let (_place, elders) = younger(dir.path()).await;
-    assert!(elders.taken(&uid()).await);
+    assert!(elders.taken(&uid(), &[]).await);
     elder.abort();
     let _ = elder.await;
-    assert!(elders.taken(&uid()).await && elders.want(&uid(), INODE).await.is_empty());
+    assert!(elders.taken(&uid(), &[]).await && elders.want(&uid(), INODE).await.is_empty());
     assert!(elders.done().await, "what is dead holds nothing");
     assert_eq!(elders.count(), 0);
 }
@@ -229,7 +235,7 @@ async fn an_elder_that_does_not_answer_is_waited_for_only_so_long() {
     assert_eq!(elders.count(), 1);
     let asked = timeout(SOON, async {
         assert!(elders.want(&uid(), INODE).await.is_empty());
-        assert!(!elders.taken(&uid()).await, "it may still accept");
+        assert!(!elders.taken(&uid(), &[]).await, "it may still accept");
         assert!(elders.done().await, "readiness does not wait for it");
     });
     asked.await.unwrap();
@@ -255,12 +261,13 @@ async fn whoever_breaks_the_protocol_gets_nothing() {
         packets.send(&first, None).await.unwrap();
         assert!(timeout(SOON, packets.receive()).await.unwrap().unwrap().is_none());
     }
+    let sockets = inodes(pods.open.lock().unwrap().get("a").unwrap());
     // one that took a pod and then talks nonsense has taken nothing
     let packets = Packets::connect(&path).unwrap();
     for (id, request) in [
         (1, Request::Hello(number + 1)),
         (2, Request::Want(uid(), INODE)),
-        (3, Request::Taken(uid())),
+        (3, Request::Taken(uid(), sockets)),
     ] {
         packets.send(&request.encode(id).unwrap(), None).await.unwrap();
         let answer = timeout(SOON, packets.receive()).await.unwrap().unwrap().unwrap();

@@ -52,6 +52,12 @@ impl Doors {
         })
     }
 
+    /// Which sockets these are, to every process that holds one.
+    pub(super) fn inodes(&self) -> Vec<u64> {
+        let which = |(_, listener): &(u16, TcpListener)| Some(rustix::fs::fstat(listener).ok()?.st_ino);
+        self.listeners.iter().filter_map(which).collect()
+    }
+
     /// The same sockets once more, to be handed over.
     ///
     /// # Errors

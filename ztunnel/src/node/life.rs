@@ -5,7 +5,7 @@ use std::{
     io,
     net::TcpListener,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -127,7 +127,7 @@ impl Life {
         let mut hold = None;
         loop {
             let over = self.rounds(&mut hold, &mut outs).await;
-            self.close();
+            self.doors.send_replace(None);
             self.state.send_replace(PodState::Closed);
             let mut wanted = self.wishes.wanted.clone();
             tokio::select! {
@@ -231,7 +231,8 @@ impl Life {
     async fn tell_elders(&self) -> bool {
         let (times, apart) = TELL;
         for _ in 0..times {
-            if self.settings.elders.taken(&self.pod.uid).await {
+            let sockets = self.doors.borrow().as_ref().map(Doors::inodes).unwrap_or_default();
+            if self.settings.elders.taken(&self.pod.uid, &sockets).await {
                 return true;
             }
             let theirs = self.settings.elders.want(&self.pod.uid, self.inode).await;
@@ -246,12 +247,11 @@ impl Life {
 
     /// Takes listeners of elders beside those that are open. `false`: none of them is new.
     fn add(&self, theirs: Vec<(u16, TcpListener)>) -> bool {
-        let heirs = self.heirs.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(more) = self.doors.borrow().as_ref().and_then(|doors| doors.with(theirs)) else {
-            return false;
-        };
-        self.put(more, heirs);
-        true
+        let _heirs = self.heirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = self.doors.borrow().as_ref().and_then(|doors| doors.with(theirs));
+        let is_new = more.is_some();
+        more.map(|doors| self.doors.send_replace(Some(doors)));
+        is_new
     }
 
     /// Waits for everything a pod needs before its connections may come. `None` when somebody younger took it.
@@ -280,20 +280,8 @@ impl Life {
             return Ok(None);
         }
         let doors = Doors::open(&self.netns, handed)?;
-        self.put(doors.clone(), heirs);
+        self.doors.send_replace(Some(doors.clone()));
         Ok(Some(doors))
-    }
-
-    /// The pod's listeners are these from now on: no heir has got them yet.
-    fn put(&self, doors: Doors, mut heirs: MutexGuard<'_, Heirs>) {
-        heirs.forget_offers(&self.pod.uid);
-        self.doors.send_replace(Some(doors));
-    }
-
-    fn close(&self) {
-        let mut heirs = self.heirs.lock().unwrap_or_else(PoisonError::into_inner);
-        heirs.forget_offers(&self.pod.uid);
-        self.doors.send_replace(None);
     }
 
     fn share(&self) -> Share {

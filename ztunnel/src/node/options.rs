@@ -41,7 +41,8 @@ pub struct Options {
     /// the socket of weft-cni, with the ending .ztunnels
     #[arg(long, env = "WEFT_HANDOVER", value_name = "PATH")]
     pub handover: Option<PathBuf>,
-    /// How long it may go on after SIGTERM with connections that are open, once another ztunnel has taken over
+    /// How long it may go on after SIGTERM with connections that are open, once another ztunnel has taken over; the last
+    /// two seconds are for telling what is cut
     #[arg(long, env = "WEFT_GRACE", value_name = "DURATION", default_value = "15m", value_parser = humantime::parse_duration)]
     pub grace: Duration,
     /// How long it serves on after SIGTERM, new connections too, while no other ztunnel comes to take over; a DaemonSet

@@ -360,23 +360,20 @@ impl Heritage for NodePods {
         self.heirs().join(heir);
     }
 
-    fn offer(&self, heir: u64, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, TcpListener)>, String> {
-        let mut heirs = self.heirs();
+    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, TcpListener)>, String> {
         let table = self.lock();
         let known = table.pods.get(uid).filter(|entry| entry.inode == netns);
         let doors = known.and_then(|entry| entry.doors.borrow().clone());
         let doors = doors.ok_or_else(|| format!("no listeners of {uid} are open here"))?;
-        let copies = doors.copies().map_err(|why| format!("no copies can be made: {why}"))?;
-        heirs.offer(heir, uid);
-        Ok(copies)
+        doors.copies().map_err(|why| format!("no copies can be made: {why}"))
     }
 
-    fn take(&self, heir: u64, uid: &Arc<str>) -> Result<(), String> {
+    fn take(&self, heir: u64, uid: &Arc<str>, sockets: &[u64]) -> Result<(), String> {
         let mut heirs = self.heirs();
         let table = self.lock();
         let entry = table.pods.get(uid);
-        let open = entry.is_some_and(|entry| entry.doors.borrow().is_some());
-        heirs.take(heir, uid, open)?;
+        let open = entry.and_then(|entry| entry.doors.borrow().as_ref().map(Doors::inodes));
+        heirs.take(heir, uid, &open.unwrap_or_default(), sockets)?;
         if let Some(entry) = entry {
             entry.taken.send_replace(true);
         }

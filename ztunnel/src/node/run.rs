@@ -28,6 +28,8 @@ use crate::{
 const GAUGES: Duration = Duration::from_secs(5);
 /// How often elders are asked whether everything has been taken over.
 const ASK: Duration = Duration::from_millis(500);
+/// What of the grace is left for telling what is cut: who started us may kill us when it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a ztunnel that was succeeded is not ready. One that nobody has asked to stop by then stands by, and says
 /// that it is ready: otherwise a rollout would wait for it for ever.
 const ASIDE: Duration = Duration::from_secs(60);
@@ -138,7 +140,7 @@ async fn end(options: &Options, settings: &Settings, pods: &NodePods, stop: &Can
     }
     let why = tokio::select! {
         () = pods.ended() => return,
-        () = sleep(options.grace) => "the grace has ended",
+        () = sleep(options.grace.saturating_sub(LAST_WORDS)) => "the grace has ended",
         () = nobody_comes(options, pods) => "no other ztunnel has come",
     };
     let open = pods.cut();
