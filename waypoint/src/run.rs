@@ -69,6 +69,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
         Listen {
             address: options.listen,
             transparent: false,
+            shared: false,
         },
     )
     .and_then(Acceptor::new)

@@ -13,6 +13,7 @@ mod first_request;
 mod forge;
 mod ground;
 mod ingress;
+mod kept;
 mod load;
 mod manifests;
 mod measure;

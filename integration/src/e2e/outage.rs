@@ -13,7 +13,7 @@ use super::{
     control::Component,
     first_request::CLIENT,
     load::{PodLoad, flawless},
-    manifests::{IMAGE, SHOP, service_url},
+    manifests::{IMAGE, SHOP, roll, service_url},
     mesh::{self, CAS, LEAF_LIFE, Mark, api_is_back},
     smoke::from_the_shop,
     stage::{MESH, Stage},
@@ -210,19 +210,7 @@ async fn reason(cluster: &Cluster) -> String {
 /// Every ztunnel starts anew, so that all leaves are of one age.
 async fn fresh_leaves(cluster: &Cluster, life: Duration) -> Result<(), Failure> {
     set_life(cluster, life).await?;
-    let words = [
-        "delete",
-        "pods",
-        "-n",
-        MESH,
-        "-l",
-        mesh::ZTUNNELS.selector,
-        "--wait=true",
-    ];
-    cluster.kubectl(&words).await?;
-    cluster
-        .rolled_out(MESH, "daemonset/ztunnel", Duration::from_secs(60))
-        .await?;
+    roll(cluster, MESH, "daemonset/ztunnel").await?;
     mesh::captured(cluster, SHOP).await.map(|_| ())
 }
 

@@ -13,6 +13,7 @@ mod cgroup;
 mod changes;
 mod cluster;
 mod host;
+mod migrate;
 mod namespace;
 mod namespaces;
 mod options;

@@ -18,6 +18,7 @@ use super::{
     Guard, Probes, Sandboxes,
     addresses::addresses,
     changes::Changes,
+    migrate,
     programs::{ProgramError, ip, nft, nft_tells},
     rules::{self, Rules, SOURCE_KEPT, TABLE},
     sockets::Sockets,
@@ -212,7 +213,9 @@ impl PodNamespace {
             .rules(guard.clone(), probes.clone())
             .map_err(|why| ProgramError::NotRun { program: "nft", why })?;
         self.routes("add", "replace").await?;
-        nft(&self.netns, &rules::captured(&rules)).await.map(drop)
+        nft(&self.netns, &rules::captured(&rules)).await?;
+        migrate::on(&self.netns).await;
+        Ok(())
     }
 
     /// Redirects nothing more; connections that were redirected go on.
@@ -229,6 +232,7 @@ impl PodNamespace {
     /// [`ProgramError`].
     pub async fn remove(&self) -> Result<(), ProgramError> {
         if self.standing().await? != Standing::Untouched {
+            migrate::back(&self.netns).await?;
             nft(&self.netns, &rules::removed()).await?;
         }
         self.routes("del", "del").await

@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const UNSEEN: Duration = Duration::from_secs(60);
 /// How long after each other the counters and rules of a captured pod are read: at first, and later on.
 const COUNT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(32));
+/// How long after a pod's farewell its namespace may still be there, before it counts as one that stays.
+const STAYS: Duration = Duration::from_secs(5);
 /// How long a ztunnel's acknowledgement may take before the delay is reported.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -116,10 +118,7 @@ impl PodTask {
     /// Until its rules must be others.
     async fn keep_captured(&mut self, wish: &Wish) -> Result<(), Vanished> {
         let namespace = self.wait_for_namespace(wish).await;
-        self.means.announcements.announce(Announced {
-            pod: wish.pod.clone(),
-            netns: namespace.file(),
-        });
+        self.announce(&namespace, wish);
         self.pending = None;
         // rules that stand already are brought up to date at once: nothing passes them that should not meanwhile
         let standing = self.does(&namespace, Step::Look).await?;
@@ -146,6 +145,14 @@ impl PodTask {
             never = self.tell(&wish.pod) => match never {},
             ended = self.watch(&namespace, wish, &rules.1) => ended,
         }
+    }
+
+    /// Has the ztunnel serve the pod; nothing new where it is announced already.
+    fn announce(&self, namespace: &PodNamespace, wish: &Wish) {
+        self.means.announcements.announce(Announced {
+            pod: wish.pod.clone(),
+            netns: namespace.file(),
+        });
     }
 
     /// Has the host know the pod, as far as its kubelet probes it.
@@ -234,12 +241,18 @@ impl PodTask {
                 if self.means.host.let_through(&wish.probed) != *probes {
                     return Ok(());
                 }
+                let stayed = Instant::now() + STAYS;
+                let parted = !self.means.announcements.knows(&self.uid);
                 tokio::select! {
-                    () = sleep_until(next) => {}
+                    () = sleep_until(next.min(stayed)) => {}
                     () = changes.next() => {}
                     Ok(()) = host.changed() => {}
                 }
                 self.still(namespace)?;
+                // its sandbox was to be removed, and was not
+                if parted && Instant::now() >= stayed && !self.means.announcements.knows(&self.uid) {
+                    self.announce(namespace, wish);
+                }
             }
             wait = (wait * 2).min(longest);
             let standing = self.does(namespace, Step::Look).await?;
@@ -354,6 +367,7 @@ impl PodTask {
                 self.means.tally.failed("ztunnel");
             }
             self.means.tally.waiting(&wish.pod, why);
+            self.announce(namespace, wish);
             if timeout(LOOK, self.means.announcements.served(&self.uid)).await.is_err() {
                 waited += LOOK;
             }

@@ -137,6 +137,16 @@ impl Sandboxes {
         }
     }
 
+    /// The namespace of a sandbox that is being removed.
+    ///
+    /// # Errors
+    /// [`NamespaceError`], also when the descriptor is no network namespace, or the host's.
+    pub fn leaving(self: &Arc<Self>, uid: &Arc<str>, file: OwnedFd) -> Result<PodNamespace, NamespaceError> {
+        let namespace = PodNamespace::of(file, Place::Sandbox(self.clone(), uid.clone()))?;
+        self.not_the_hosts(&namespace)?;
+        Ok(namespace)
+    }
+
     /// Opens the namespace of a pod: of its sandbox that was handed over last, else of its oldest process.
     pub(super) fn open(self: &Arc<Self>, uid: &Arc<str>) -> Result<PodNamespace, NamespaceError> {
         let mut state = self.lock();

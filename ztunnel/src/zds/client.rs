@@ -36,6 +36,11 @@ pub trait Pods: Send {
     /// Every pod of the node has been told on this connection: those served but not told are to be released.
     fn told(&mut self, uids: &HashSet<Arc<str>>);
 
+    /// Which of this node's ztunnels we are: higher the later we started, 0 where nobody numbers them.
+    fn number(&self) -> u64 {
+        0
+    }
+
     /// The connection to the agent was made or lost. What is served goes on.
     fn connected(&mut self, connected: bool);
 }
@@ -80,7 +85,7 @@ async fn session(path: &Path, pods: &mut impl Pods, wait: &mut Duration) -> Ende
         Ok(packets) => packets,
         Err(why) => return Ended::Unreachable(path.to_owned(), why),
     };
-    if let Err(why) = packets.send(&encode_hello(), None).await {
+    if let Err(why) = packets.send(&encode_hello(pods.number()), None).await {
         return Ended::Broken(why);
     }
     pods.connected(true);

@@ -9,6 +9,11 @@ use std::{
     time::Duration,
 };
 
+use act::{
+    certs::local::LocalAuthority,
+    hbone::{Connect, Pool, PoolOptions, Target},
+    net::{Dialer, SocketOptions},
+};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, task::JoinHandle};
 use ztunnel::{
@@ -19,6 +24,7 @@ use ztunnel::{
 use crate::{
     node::{Node, ZDS, at, outside, permissive, strict},
     passing::Passing,
+    proxy::Ztunnel,
     world::{NETNS, PodNet, alone, listen, sh, until},
 };
 
@@ -106,6 +112,7 @@ fn serve(node: &Node, sandboxes: Arc<Sandboxes>) -> JoinHandle<()> {
         reader: node.reader.clone(),
         sandboxes,
         tally: node.tally.clone(),
+        announcements: node.announcements.clone(),
         cluster: None,
         patience: Duration::from_secs(3),
     };
@@ -183,6 +190,53 @@ fn a_new_sandbox_of_a_pod_is_captured_and_the_old_one_let_go() {
             second.serve(80);
             client.call(at(second.v4, 80)).unwrap().echo().unwrap();
             assert_eq!(ztunnel.take_log().len(), 1);
+        },
+    );
+}
+
+#[test]
+fn a_removed_sandboxs_peers_are_told_while_its_network_is_there() {
+    alone(
+        "cni::a_removed_sandboxs_peers_are_told_while_its_network_is_there",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            server.serve(80);
+            let sandboxes = Sandboxes::new(&Proc::new().0);
+            let namespaces = Namespaces::Node(sandboxes.clone());
+            let node = Node::of(Path::new(ZDS), namespaces, &[permissive(&server)], &[]);
+            let _serving = serve(&node, sandboxes);
+            let authority = Arc::new(LocalAuthority::new().unwrap());
+            let _ztunnel = Ztunnel::join(&authority, &node).await;
+            assert!(call("ADD", "shop", &server, "server").await.ok);
+            let identity = permissive(&server).identity;
+            let target = Target {
+                source: "client".into(),
+                source_address: client.v4,
+                leaf: authority.leaf(&identity).unwrap(),
+                dialer: Dialer {
+                    netns: client.netns.clone(),
+                    mark: None,
+                    options: SocketOptions::default(),
+                },
+                expected: identity,
+                workload: "server".into(),
+                address: at(server.v4, 15008),
+            };
+            let connect = Connect {
+                authority: at(server.v4, 80),
+                client: at(client.v4, 1),
+                host: None,
+                baggage: None,
+                traceparent: None,
+            };
+            let pool = Pool::new(PoolOptions::default());
+            drop(pool.open(&target, &connect).await.unwrap());
+            assert_eq!(pool.tunnels(), 1, "an idle tunnel stays");
+            let tunnels = || sh("ip netns exec server ss -Htn state established sport = :15008");
+            assert!(!tunnels().is_empty());
+            assert!(call("DEL", "shop", &server, "server").await.ok);
+            assert_eq!(tunnels(), "", "when the runtime goes on, no peer has a tunnel");
+            until("the peer has noticed", || pool.tunnels() == 0).await;
         },
     );
 }

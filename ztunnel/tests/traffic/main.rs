@@ -101,6 +101,34 @@ fn the_application_sees_its_client_through_a_tunnel() {
 }
 
 #[test]
+fn no_stream_is_opened_in_a_tunnel_to_a_pod_that_is_gone() {
+    inside("no_stream_is_opened_in_a_tunnel_to_a_pod_that_is_gone", || async {
+        let mut mesh = Mesh::new();
+        configure(&mut mesh, &[pod("client", CLIENT), pod("server", SERVER)]);
+        let client = mesh.capture_and_listen("client", CLIENT);
+        mesh.capture_and_listen("server", SERVER);
+        let application = application("10.77.0.2:8080").await;
+        let mut ours = client.connect("10.77.0.2:8080").await;
+        talk(&mut ours, &mut accepted(&application).await).await;
+        assert_eq!(client.traffic.tunnels(), 1);
+        // the address changes hands: another pod has it, and nobody has told the old one's ztunnel to go
+        mesh.change(|snapshot| {
+            snapshot.remove_workload("server");
+            snapshot.put_workload(Arc::new(pod("other", SERVER)));
+        });
+        assert!(is_reset(&mut client.connect("10.77.0.2:8080").await).await);
+        let heard = timeout(Duration::from_millis(100), application.accept()).await;
+        assert!(heard.is_err(), "nothing came by the old tunnel");
+        let swept = async {
+            while client.traffic.tunnels() > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, swept).await.expect("the old tunnel leaves the pool");
+    });
+}
+
+#[test]
 fn a_denied_client_is_reset_and_the_application_hears_nothing() {
     inside("a_denied_client_is_reset_and_the_application_hears_nothing", || async {
         let mut mesh = Mesh::new();
