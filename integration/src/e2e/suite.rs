@@ -7,11 +7,11 @@ use act::process::Failure;
 use super::{
     artefacts, churn,
     cluster::Cluster,
-    first_request, ground, ingress,
+    commands, first_request, ground, ingress,
     manifests::SHOP,
     measure, mesh, outage, probes,
     reach::{Reach, ReachOptions, beside},
-    rollouts, smoke,
+    rollouts, sample, smoke,
     stage::Stage,
     standing::Standing,
     through_waypoint, tokens, uninstall,
@@ -47,7 +47,7 @@ pub struct Options {
 }
 
 /// Points there are, in the order in which they are played. 0 is the measuring itself, without a mesh.
-const POINTS: [u8; 10] = [0, 1, 6, 3, 5, 2, 7, 4, 8, 9];
+const POINTS: [u8; 11] = [0, 1, 6, 3, 5, 2, 7, 4, 8, 11, 9];
 /// Points of the short run.
 const SMOKE: [u8; 2] = [1, 9];
 
@@ -152,6 +152,10 @@ async fn play(stage: &Stage, options: &Options, points: &[u8]) -> Vec<Row> {
             6 => tokens::check(stage, &mut point).await,
             7 => ingress::check(stage, &mut point).await,
             8 => churn::check(stage, &mut point).await,
+            11 => {
+                commands::check(stage, &mut point).await;
+                sample::check(stage, &mut point).await;
+            }
             _ => uninstall::check(stage, &mut point, before.as_ref()).await,
         }
         rows.extend(point.rows());

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use act::process::Gate;
+use act::{net::Netns, process::Gate};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
@@ -39,6 +39,7 @@ struct Table {
 
 struct Entry {
     pod: Pod,
+    netns: Netns,
     /// Inode of its network namespace.
     inode: u64,
     wanted: watch::Sender<bool>,
@@ -86,6 +87,13 @@ impl NodePods {
         told.collect()
     }
 
+    /// The network namespace of a pod that is served now.
+    pub(super) fn serving(&self, uid: &str) -> Option<Netns> {
+        let table = self.lock();
+        let entry = table.pods.get(uid)?;
+        (*entry.state.borrow() == PodState::Serving).then(|| entry.netns.clone())
+    }
+
     /// Publishes how many pods are in which state. To be called now and then.
     #[allow(clippy::cast_precision_loss, reason = "a node has few pods")]
     pub fn gauge(&self) {
@@ -130,7 +138,7 @@ impl NodePods {
         table.next_home = table.next_home.wrapping_add(1);
         let life = Life {
             pod: pod.clone(),
-            netns,
+            netns: netns.clone(),
             home: table.next_home % self.settings.workers.count(),
             settings: self.settings.clone(),
             wanted: want,
@@ -140,6 +148,7 @@ impl NodePods {
         table.lives.spawn(life.run());
         let entry = Entry {
             pod: pod.clone(),
+            netns,
             inode,
             wanted,
             state: state.clone(),

@@ -14,7 +14,7 @@ use act::{
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{NodePods, Options, Settings};
+use super::{NodePods, Options, Settings, proof};
 use crate::{traffic::TrafficOptions, zds};
 
 /// How often gauges are published.
@@ -69,6 +69,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         logs: Some(logs),
         readiness,
         parts: vec![("pods", Arc::new(move || dumped.dump()))],
+        prover: Some(proof::prover(pods.clone(), reader.clone())),
     };
     // admin endpoints answer to the end of the drain
     let ended = CancellationToken::new();
