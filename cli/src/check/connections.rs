@@ -111,7 +111,7 @@ fn ring<'p>(captured: &BTreeMap<&str, Vec<&'p Pod>>) -> Vec<Leg<'p>> {
 /// Nodes with a ztunnel where nothing can be proven, because no pod is captured there or none elsewhere.
 fn unproven(ztunnels: &[&str], captured: &BTreeMap<&str, Vec<&Pod>>) -> Vec<Finding> {
     if captured.is_empty() {
-        return vec![Finding::ok(CHECK, "nothing to prove yet: no pod is in the mesh")];
+        return vec![Finding::ok(CHECK, "nothing to prove it with: no captured pod runs")];
     }
     let without: Vec<_> = ztunnels.iter().filter(|node| !captured.contains_key(*node)).collect();
     let mut findings = Vec::new();
@@ -149,6 +149,11 @@ fn judge(leg: &Leg<'_>, told: Result<Value, String>) -> Finding {
                 ),
             )
         }
+        // An admin endpoint of before it could be asked.
+        Err(why) if why.starts_with("no POST /proof") => Finding::warn(
+            CHECK,
+            format!("{ends}: not proven, the ztunnel is of an older version; run: weft upgrade"),
+        ),
         Err(why) => Finding::fail(CHECK, format!("{ends}: {why}")),
     }
 }
@@ -228,5 +233,6 @@ mod tests {
         let late = "a NetworkPolicy that does not admit TCP port 15008 to the pod is the likely cause";
         let shown = judge(&legs[0], Err(late.into()));
         assert!(shown.result == Fail && shown.what.ends_with(late), "{shown:?}");
+        assert_eq!(judge(&legs[0], Err("no POST /proof here".into())).result, Warn);
     }
 }

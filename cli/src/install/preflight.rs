@@ -60,20 +60,24 @@ pub(crate) async fn check(api: &ClusterApi, plan: &[Object]) -> Result<Found, St
 /// # Errors
 /// When the API server cannot be asked.
 pub(crate) async fn look(api: &ClusterApi, plan: &[Object]) -> Result<Vec<Finding>, String> {
-    let nodes = api.list(&kind("", "v1", "Node", "nodes", true), None, "").await?;
-    let namespaces = api
-        .list(&kind("", "v1", "Namespace", "namespaces", true), None, "")
-        .await?;
-    let ready = format!("{} ready", counted(nodes.len(), "node"));
-    let others = other_meshes(&namespaces);
-    Ok(vec![
-        permitted(api, plan).await?,
-        unready(&nodes).map_or_else(|| Finding::ok("nodes", ready), |why| Finding::warn("nodes", why)),
-        others.map_or_else(
+    // First what may be done: whoever may do little is told all of it, not where the first look failed.
+    let mut findings = vec![permitted(api, plan).await?];
+    findings.push(match api.list(&kind("", "v1", "Node", "nodes", true), None, "").await {
+        Ok(nodes) => unready(&nodes).map_or_else(
+            || Finding::ok("nodes", format!("{} ready", counted(nodes.len(), "node"))),
+            |why| Finding::warn("nodes", why),
+        ),
+        Err(why) => Finding::warn("nodes", format!("not checked: {why}")),
+    });
+    let namespaces = kind("", "v1", "Namespace", "namespaces", true);
+    findings.push(match api.list(&namespaces, None, "").await {
+        Ok(namespaces) => other_meshes(&namespaces).map_or_else(
             || Finding::ok("other meshes", "no namespace is in another mesh"),
             |why| Finding::warn("other meshes", why),
         ),
-    ])
+        Err(why) => Finding::warn("other meshes", format!("not checked: {why}")),
+    });
+    Ok(findings)
 }
 
 fn supported(major: &str, minor: &str) -> Result<(), String> {
