@@ -90,6 +90,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
         metrics,
         logs: Some(logs),
         readiness,
+        prover: None,
         parts: Vec::new(),
     };
     admin.serve(&options.admin, &end).await?;

@@ -7,11 +7,11 @@ use act::process::Failure;
 use super::{
     artefacts, both_ways, churn,
     cluster::Cluster,
-    first_request, ground, ingress,
+    commands, first_request, ground, ingress,
     manifests::SHOP,
     measure, mesh, outage, probes,
     reach::{Reach, ReachOptions, beside},
-    reboot, rollouts, smoke,
+    reboot, rollouts, sample, smoke,
     stage::Stage,
     standing::Standing,
     static_pod, strict, through_waypoint, tokens, uninstall,
@@ -47,7 +47,7 @@ pub struct Options {
 }
 
 /// Points there are, in the order in which they are played. 0 is the measuring itself, without a mesh.
-const POINTS: [u8; 11] = [0, 1, 6, 3, 5, 2, 7, 4, 8, 10, 9];
+const POINTS: [u8; 12] = [0, 1, 6, 3, 5, 2, 7, 4, 8, 10, 11, 9];
 /// Points of the short run.
 const SMOKE: [u8; 2] = [1, 9];
 
@@ -157,6 +157,10 @@ async fn play(stage: &Stage, options: &Options, points: &[u8]) -> Vec<Row> {
             10 => {
                 static_pod::check(stage, &mut point).await;
                 reboot::check(stage, &mut point).await;
+            }
+            11 => {
+                commands::check(stage, &mut point).await;
+                sample::check(stage, &mut point).await;
             }
             _ => uninstall::check(stage, &mut point, before.as_ref()).await,
         }

@@ -91,6 +91,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         metrics: measured,
         logs: Some(logs),
         readiness,
+        prover: None,
         parts,
     };
     let ended = CancellationToken::new();

@@ -58,6 +58,7 @@ struct Table {
 
 struct Entry {
     pod: Pod,
+    netns: Netns,
     /// Inode of its network namespace.
     inode: u64,
     wanted: watch::Sender<bool>,
@@ -121,6 +122,13 @@ impl NodePods {
             })
         });
         told.collect()
+    }
+
+    /// The network namespace of a pod that is served now.
+    pub(super) fn serving(&self, uid: &str) -> Option<Netns> {
+        let table = self.lock();
+        let entry = table.pods.get(uid)?;
+        (*entry.state.borrow() == PodState::Serving).then(|| entry.netns.clone())
     }
 
     /// Publishes how many pods are in which state. To be called now and then.
@@ -253,7 +261,7 @@ impl NodePods {
         let (open, doors) = watch::channel(None);
         let life = Life {
             pod: pod.clone(),
-            netns,
+            netns: netns.clone(),
             inode,
             home: home % self.settings.workers.count(),
             settings: self.settings.clone(),
@@ -269,6 +277,7 @@ impl NodePods {
         };
         let entry = Entry {
             pod: pod.clone(),
+            netns,
             inode,
             wanted,
             taken,

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{NodePods, Options, Settings};
+use super::{NodePods, Options, Settings, proof};
 use crate::{
     handover::{self, Elders, Place},
     traffic::TrafficOptions,
@@ -72,6 +72,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         logs: Some(logs),
         readiness,
         parts: vec![("pods", Arc::new(move || dumped.dump()))],
+        prover: Some(proof::prover(pods.clone(), reader.clone())),
     };
     // admin endpoints answer to the end of the drain
     let ended = CancellationToken::new();

@@ -144,6 +144,14 @@ impl Traffic {
         if ports::is_ours(destination.port()) {
             return Err(Refusal::ReservedPort(destination.port()));
         }
+        self.room()
+    }
+
+    /// A place for one more connection, wherever it leads.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`].
+    pub(super) fn room(&self) -> Result<SemaphorePermit<'_>, Refusal> {
         self.shared.places.try_acquire().map_err(|_| {
             let bound = self.shared.pod.options.connections;
             Refusal::Overloaded(format!("{bound} connections of one pod are open").into())

@@ -144,6 +144,35 @@ fn a_denied_client_is_reset_and_the_application_hears_nothing() {
 }
 
 #[test]
+fn a_proof_is_answered_by_the_other_ztunnel_and_no_application_hears_of_it() {
+    let test = "a_proof_is_answered_by_the_other_ztunnel_and_no_application_hears_of_it";
+    inside(test, || async {
+        let mut mesh = Mesh::new();
+        configure(&mut mesh, &[pod("client", CLIENT), pod("other", OTHER)]);
+        mesh.change(|snapshot| snapshot.put_workload(with_policies(pod("server", SERVER), deny_everything())));
+        let client = mesh.capture_and_listen("client", CLIENT);
+        let server = mesh.capture_and_listen("server", SERVER);
+        let application = application("10.77.0.2:15022").await;
+        let line = |mut socket: TcpStream| async move {
+            let mut line = String::new();
+            let read = timeout(LONG, socket.read_to_string(&mut line)).await;
+            read.expect("in time").map(|_| line)
+        };
+        let proven = line(client.connect("10.77.0.2:15022").await).await.expect("a line");
+        assert_eq!(proven, "proven spiffe://cluster.local/ns/shop/sa/client\n");
+        assert!(is_reset(&mut server.plaintext_from(OTHER, 15022).await).await);
+        assert!(timeout(Duration::from_millis(50), application.accept()).await.is_err());
+
+        // Nobody serves the other pod: the line says what was tried.
+        let refused = line(client.connect("10.77.0.3:15022").await).await.expect("a line");
+        assert!(
+            refused.starts_with("refused ") && refused.contains("10.77.0.3:15008"),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
 fn a_connection_is_cut_when_a_change_denies_it_and_only_then() {
     inside("a_connection_is_cut_when_a_change_denies_it_and_only_then", || async {
         let mut mesh = Mesh::new();
