@@ -314,7 +314,7 @@ async fn settled(stage: &Stage) -> Result<Vec<Pod>, Failure> {
         let pods = cluster.pods(SHOP, "app").await.unwrap_or_default();
         let here: Vec<_> = pods.iter().filter(|pod| pod.node == node && !pod.ending).collect();
         let captured = |pod: &&Pod| dump.contains(&format!("{SHOP}/{}", pod.name)) && pod.ready && pod.captured;
-        !here.is_empty() && here.iter().all(|pod| captured(pod)) && !dump.contains("\"Waiting\"")
+        !here.is_empty() && here.iter().all(captured) && !dump.contains("\"Waiting\"")
     };
     match until(BACK, whole).await {
         true => mesh::captured(cluster, SHOP).await,
