@@ -53,6 +53,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         traffic: Arc::new(TrafficOptions {
             hold: options.hold,
             connections: options.pod_connections as usize,
+            congestion: options.congestion.as_deref().map(Into::into),
             ..TrafficOptions::default()
         }),
         drain: options.drain,
