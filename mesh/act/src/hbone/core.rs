@@ -313,7 +313,7 @@ impl Core {
             self.granted -= std::mem::take(&mut flow.granted);
         }
         // A buffer that was taken for what did not come is another's.
-        if self.endpoint.out.is_empty() && self.endpoint.out.is_wide() {
+        if self.endpoint.out.is_empty() && self.endpoint.out.capacity() > 0 {
             buffers::put(std::mem::take(&mut self.endpoint.out).into_records().0);
         }
         self.pump();
@@ -355,12 +355,14 @@ impl Core {
         self.kick();
     }
 
-    /// Has what is to be sent collect in a large buffer: there will be much.
-    pub(super) fn widen(&mut self) {
+    /// Has what is to be sent collect in a buffer that has room for so many bytes more.
+    pub(super) fn widen(&mut self, more: usize) {
         let out = &mut self.endpoint.out;
-        if !out.is_wide() {
-            let narrow = std::mem::replace(out, Outbox::over(buffers::take()));
+        let needed = out.needed(more);
+        if out.capacity() < needed.min(buffers::LARGE) {
+            let narrow = std::mem::replace(out, Outbox::over(buffers::take(needed)));
             out.extend(&narrow.plain());
+            buffers::put(narrow.into_records().0);
         }
     }
 

@@ -14,13 +14,15 @@ use tokio::net::TcpStream;
 use super::{
     Patience, Receiver, Sender, Stream, StreamError,
     core::{Broke, QUANTUM, remember},
-    frames::{PIECE, Reason},
+    frames::Reason,
     passage::Passage,
     patience::{Broken, Count, both, errored},
     socket::{finish, read_slices, write_slices},
 };
 use crate::telemetry::Outcome;
 
+/// Bytes read at once from a socket that has little to say; one that fills them has much.
+const MESSAGE: usize = 4096;
 /// Bytes read at once from a socket that has much to say.
 const BULK: usize = 256 * 1024;
 /// Chunks written at once.
@@ -97,12 +99,12 @@ impl Sender {
         loop {
             // A turn is asked for only once there is something to send: it would be missing elsewhere meanwhile.
             ready!(passage.socket.poll_read_ready(context))?;
-            let want = if self.bulk { BULK } else { PIECE };
+            let want = if self.bulk { BULK } else { MESSAGE };
             let mut core = self.handle.shared.lock();
             let Poll::Ready(grant) = core.poll_grant(number, want, context)? else {
                 return Poll::Ready(Ok(Upload::Waits));
             };
-            core.widen();
+            core.widen(grant);
             let came = core
                 .endpoint
                 .send_from(number, grant, |pieces| read_slices(&passage.socket, pieces))?;
@@ -115,7 +117,7 @@ impl Sender {
                 }
                 Some(length) => {
                     // Room for bulk is laid out only for those who have filled less.
-                    self.bulk = length >= PIECE;
+                    self.bulk = length >= MESSAGE;
                     passage.progress.forth.fetch_add(length as u64, Relaxed);
                     core.spend(number, length);
                 }

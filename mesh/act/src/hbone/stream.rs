@@ -225,7 +225,7 @@ impl Sender {
         if let Some(broke) = core.endpoint.user(number).and_then(|flow| flow.broken.clone()) {
             return Err(broke.into());
         }
-        core.widen();
+        core.widen(chunk.len());
         let sent = core.endpoint.send(number, chunk);
         core.spend(number, sent);
         if sent < chunk.len() {

@@ -25,6 +25,6 @@ mod wire;
 
 pub(super) use endpoint::{Endpoint, Event, Fault};
 pub(super) use head::Head;
-pub(super) use outbox::{Outbox, PIECE};
+pub(super) use outbox::Outbox;
 pub(super) use reason::Reason;
 pub(super) use settings::{Settings, Side};

@@ -6,14 +6,12 @@ use std::io::{self, IoSliceMut};
 use super::wire::HEADER;
 use crate::tls::shape;
 
-/// Room of a buffer that bulk is collected in, in bytes; control frames make do with less.
-const WIDE: usize = 64 * 1024;
 /// Less room than this in a record is left for frames that are no bulk.
 const WORTHWHILE: usize = 1024;
 /// Most pieces read at once.
 const PIECES: usize = 16;
 /// Most bytes of one frame that has a record to itself.
-pub(in crate::hbone) const PIECE: usize = shape::LARGEST - HEADER;
+const PIECE: usize = shape::LARGEST - HEADER;
 
 /// Plaintext in the shape of records. Its memory stays initialised, so that a socket may be read straight into it.
 #[derive(Debug, Default)]
@@ -51,9 +49,15 @@ impl Outbox {
         }
     }
 
-    /// Whether it has a buffer for bulk.
-    pub(in crate::hbone) fn is_wide(&self) -> bool {
-        self.bytes.capacity() >= WIDE
+    /// Bytes that its buffer holds.
+    pub(in crate::hbone) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Bytes that its buffer must hold, so that `more` bytes may be sent by one stream.
+    pub(in crate::hbone) fn needed(&self, more: usize) -> usize {
+        let overhead = shape::HEADER + shape::TRAILER + HEADER;
+        self.behind() + more + (more / PIECE + 2) * overhead
     }
 
     /// Bytes of plaintext.
