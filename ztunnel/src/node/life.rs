@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     doors::{Doors, is_dead},
+    neighbours::Neighbours,
     share::Share,
 };
 use crate::{
@@ -68,6 +69,7 @@ pub(super) struct Life {
     pub(super) netns: Netns,
     pub(super) home: usize,
     pub(super) settings: Settings,
+    pub(super) neighbours: Neighbours,
     /// Whether it is to be served.
     pub(super) wanted: watch::Receiver<bool>,
     pub(super) state: watch::Sender<PodState>,
@@ -91,7 +93,7 @@ impl Life {
                 return;
             }
             self.share.send_replace(Some(share.clone()));
-            self.serve(&mut wanted).await;
+            self.serve(&share, &mut wanted).await;
             close.cancel();
             self.state.send_replace(PodState::Closed);
             let mut out = Box::pin(run_out(share, hold, self.netns.clone()));
@@ -108,14 +110,17 @@ impl Life {
     }
 
     /// Listeners are open: serves until released and drained, or until the process ends.
-    async fn serve(&self, wanted: &mut watch::Receiver<bool>) {
+    async fn serve(&self, share: &Share, wanted: &mut watch::Receiver<bool>) {
         loop {
+            let reachable = self.neighbours.reach(&self.pod.uid, share);
             self.state.send_replace(PodState::Serving);
             tracing::info!(pod = %self.pod.name, namespace = %self.pod.namespace, uid = %self.pod.uid, "serving a pod");
             tokio::select! {
                 () = self.settings.stopping.cancelled() => return,
                 () = is(wanted, false) => {}
             }
+            // what is on its way out is reached as from another node
+            drop(reachable);
             self.state.send_replace(PodState::Draining);
             tracing::info!(pod = %self.pod.name, namespace = %self.pod.namespace, uid = %self.pod.uid, "a pod is released");
             tokio::select! {
@@ -150,9 +155,10 @@ impl Life {
                 options: SocketOptions::default(),
             },
             origin: Arc::new(original_destination),
+            neighbours: Arc::new(|_| None),
             options: settings.traffic.clone(),
         };
-        let share = Share::new(pod, settings.workers.clone(), self.home, settings.traffic.connections);
+        let share = Share::new(pod, self.neighbours.clone(), settings.workers.clone(), self.home);
         Some((hold, doors, share))
     }
 

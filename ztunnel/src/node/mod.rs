@@ -9,6 +9,7 @@
 
 mod doors;
 mod life;
+mod neighbours;
 mod options;
 mod pods;
 mod run;

@@ -13,6 +13,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use super::{
     life::{Life, PodState, Settings, namespace},
+    neighbours::Neighbours,
     share::Share,
 };
 use crate::zds::{Pod, Pods, Response};
@@ -25,6 +26,7 @@ const FIRST: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct NodePods {
     settings: Settings,
+    neighbours: Neighbours,
     /// Opened when the agent has told every pod of the node.
     told: Gate,
     table: Arc<Mutex<Table>>,
@@ -58,8 +60,13 @@ impl NodePods {
             "weft_connections_refused_total",
             "Connections refused because a bound was reached, by bound"
         );
+        metrics::describe_counter!(
+            "weft_same_node_connections_total",
+            "Connections between two pods of this node that were handed over in memory"
+        );
         Self {
             settings,
+            neighbours: Neighbours::default(),
             told,
             table: Arc::default(),
         }
@@ -133,6 +140,7 @@ impl NodePods {
             netns,
             home: table.next_home % self.settings.workers.count(),
             settings: self.settings.clone(),
+            neighbours: self.neighbours.clone(),
             wanted: want,
             state: tell,
             share: lend,

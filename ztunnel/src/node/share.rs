@@ -20,7 +20,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::traffic::{LiveConnection, Pod, Traffic};
+use super::neighbours::Neighbours;
+use crate::traffic::{LiveConnection, Neighbour, Pod, Traffic};
 
 /// Live connections on the home worker from which a pod counts as busy, and the others help.
 const BUSY: usize = 4;
@@ -33,6 +34,7 @@ pub(super) struct Share {
 
 struct Inner {
     pod: Pod,
+    neighbours: Neighbours,
     workers: Workers,
     home: usize,
     seats: Box<[OnceLock<Traffic>]>,
@@ -48,12 +50,14 @@ struct Inner {
 struct AtHome(Arc<Inner>);
 
 impl Share {
-    /// A pod's share of every worker; `home` is the one that accepts, `most` bounds its connections.
-    pub(super) fn new(pod: Pod, workers: Workers, home: usize, most: usize) -> Self {
+    /// A pod's share of every worker; `home` is the one that accepts. Its connections are bounded by the pod's options.
+    pub(super) fn new(pod: Pod, neighbours: Neighbours, workers: Workers, home: usize) -> Self {
+        let most = pod.options.connections;
         let seats = (0..workers.count()).map(|_| OnceLock::new()).collect();
         Self {
             inner: Arc::new(Inner {
                 pod,
+                neighbours,
                 home: home % workers.count(),
                 workers,
                 seats,
@@ -77,6 +81,21 @@ impl Share {
     /// How many connections are open.
     pub(super) fn open(&self) -> usize {
         self.inner.most - self.inner.places.available_permits()
+    }
+
+    /// Whether it is the same pod's.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// The pod as another on the same worker reaches it; `None` when its connections are too many already. To be
+    /// called on that worker.
+    pub(super) fn neighbour(&self, worker: usize) -> Option<Neighbour> {
+        Some(Neighbour {
+            place: Some(self.inner.places.clone().try_acquire_owned().ok()?),
+            traffic: self.inner.seat(worker)?.clone(),
+            ended: self.inner.ended.clone(),
+        })
     }
 
     /// Every connection that lives now.
@@ -186,7 +205,11 @@ impl Share {
 impl Inner {
     /// A worker's own traffic; to be called on that worker.
     fn seat(&self, worker: usize) -> Option<&Traffic> {
-        Some(self.seats.get(worker)?.get_or_init(|| Traffic::new(self.pod.clone())))
+        let pod = || Pod {
+            neighbours: self.neighbours.on(worker),
+            ..self.pod.clone()
+        };
+        Some(self.seats.get(worker)?.get_or_init(|| Traffic::new(pod())))
     }
 }
 

@@ -50,7 +50,7 @@ impl Traffic {
             own: Some(own),
             refusal,
         })?;
-        let connected = timeout(pod.options.connect, pod.dialer.connect_from(client.ip(), to)).await;
+        let connected = timeout(pod.options.connect, self.local().connect_from(client.ip(), to)).await;
         let refusal = match connected {
             Ok(Ok(app)) => return Ok(Admitted { own, allowed_by, app }),
             Ok(Err(error)) => Refusal::ConnectFailed(to, error.to_string().into()),

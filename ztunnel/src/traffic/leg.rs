@@ -7,7 +7,7 @@ use act::{
     telemetry::{FlowLabels, Party, Reporter, Security},
 };
 use decide::{
-    hop::Hop,
+    hop::{Carriage, Hop, carriage},
     model::{Identity, Refusal, ServiceKey, Workload, ports},
     snapshot::Snapshot,
 };
@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::Traffic;
+use super::{
+    Traffic,
+    near::{Arrived, Wanted},
+};
 
 /// The next leg, as `hop` decided it.
 pub(super) struct Leg {
@@ -35,6 +38,8 @@ struct Through {
     workload: Arc<str>,
     authority: SocketAddr,
     waypoint: bool,
+    /// In memory, if it can be.
+    near: bool,
 }
 
 /// What leads to the destination.
@@ -43,6 +48,8 @@ pub(super) enum Way {
     Tunnel(Stream),
     /// A plain connection.
     Plain(TcpStream),
+    /// A connection to the application of a pod of this node.
+    Near(Box<Arrived>),
 }
 
 impl Leg {
@@ -63,6 +70,7 @@ impl Leg {
                     workload: workload.uid.clone(),
                     authority: to,
                     waypoint: false,
+                    near: carriage(snapshot, source, &workload) == Carriage::InMemory,
                 };
                 (to, Some(workload), service, Some(through))
             }
@@ -78,6 +86,7 @@ impl Leg {
                     workload: endpoint.workload.clone(),
                     authority,
                     waypoint: true,
+                    near: false,
                 };
                 let workload = snapshot.workload(&endpoint.workload).cloned();
                 (endpoint.address, workload, service, Some(through))
@@ -121,7 +130,7 @@ impl Traffic {
     /// Why it cannot be gone.
     pub(super) async fn follow(
         &self,
-        leg: &Leg,
+        leg: &mut Leg,
         source: &Workload,
         client: SocketAddr,
         since: Instant,
@@ -137,10 +146,23 @@ impl Traffic {
                 )),
             };
         };
+        let leaf = self.leaf(&source.identity, since).await?;
+        if through.near {
+            let wanted = Wanted {
+                workload: &through.workload,
+                expected: &through.expected,
+                to: through.authority,
+                service: leg.labels.service.as_ref(),
+            };
+            if let Some(arrived) = self.hand_over(&leaf, source, client, &wanted).await {
+                leg.labels.security = Security::SameNode;
+                return arrived.map(|arrived| Way::Near(arrived.into()));
+            }
+        }
         let target = Target {
             source: pod.uid.clone(),
             source_address: client.ip(),
-            leaf: self.leaf(&source.identity, since).await?,
+            leaf,
             dialer: pod.dialer.clone(),
             expected: through.expected.clone(),
             workload: through.workload.clone(),

@@ -4,6 +4,7 @@
 //! ```text
 //! outbound  accept . origin . hop . tunnel . relay . record
 //! inbound   accept . peer . track . verdict . connect . relay . record
+//! near      outbound as far as hop . the other pod's inbound from track on . relay . record twice
 //! ```
 
 mod arrival;
@@ -13,6 +14,7 @@ mod inbound;
 mod leg;
 mod live;
 mod loads;
+mod near;
 mod options;
 mod outbound;
 mod plaintext;
@@ -20,5 +22,6 @@ mod pod;
 mod retry;
 
 pub use live::{Direction, LiveConnection};
+pub use near::{Neighbour, Neighbours};
 pub use options::TrafficOptions;
 pub use pod::{Origin, Pod, Traffic};

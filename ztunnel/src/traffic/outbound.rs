@@ -50,7 +50,7 @@ type Said = (Arc<Snapshot>, Arc<Workload>, Hop);
 impl Traffic {
     /// The whole life of a connection that the pod's application made.
     pub async fn outbound(&self, socket: TcpStream) {
-        let Some((client, to)) = self.ends(&socket) else {
+        let Some((client, to)) = self.local_ends(&socket) else {
             return reset(socket);
         };
         let _place = match self.place(to) {
@@ -80,6 +80,7 @@ impl Traffic {
         let outcome = match way {
             Way::Tunnel(stream) => relay(socket, stream, patience, tracked.cut(), &mut count).await,
             Way::Plain(server) => relay_plain(socket, server, patience, tracked.cut(), &mut count).await,
+            Way::Near(arrived) => arrived.carry(socket, patience, tracked.cut(), &mut count).await,
         };
         drop(load);
         connection.finish(&outcome);
@@ -101,7 +102,7 @@ impl Traffic {
                     });
                 }
             };
-            let leg = Leg::new(&snapshot, &source, hop, client, to);
+            let mut leg = Leg::new(&snapshot, &source, hop, client, to);
             if let Some(last) = last.take_if(|_| retry.tried(leg.endpoint)) {
                 match retry.pause() {
                     Some(pause) => sleep(pause).await,
@@ -109,7 +110,7 @@ impl Traffic {
                 }
             }
             let load = self.loads().add(leg.endpoint.ip());
-            let refusal = match self.follow(&leg, &source, client, retry.since()).await {
+            let refusal = match self.follow(&mut leg, &source, client, retry.since()).await {
                 Ok(way) => {
                     return Ok(Reached {
                         labels: leg.labels,

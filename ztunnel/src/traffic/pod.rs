@@ -6,13 +6,13 @@ use act::{
     certs::Certificates,
     config::Reader,
     hbone::Pool,
-    net::{Dialer, reset},
+    net::{Dialer, SocketOptions, reset},
     telemetry::{Connection, FlowLabels},
 };
 use decide::model::{Refusal, ports};
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use super::{
     LiveConnection, TrafficOptions,
     live::{Live, rejudge},
     loads::Loads,
+    near::Neighbours,
 };
 
 /// Tells where the client of an accepted socket meant to go: [`act::net::original_destination`].
@@ -39,6 +40,8 @@ pub struct Pod {
     pub dialer: Dialer,
     /// Where redirected connections meant to go.
     pub origin: Origin,
+    /// The other pods of this node, on this worker.
+    pub neighbours: Neighbours,
     /// Bounds and timers.
     pub options: Arc<TrafficOptions>,
 }
@@ -55,7 +58,9 @@ struct Shared {
     live: Live,
     loads: Loads,
     holding: Semaphore,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    /// Makes connections to the application.
+    local: Dialer,
     handshakes: Semaphore,
     draining: CancellationToken,
     rejudging: AbortHandle,
@@ -74,7 +79,11 @@ impl Traffic {
                 live,
                 loads: Loads::default(),
                 holding: Semaphore::new(options.held),
-                places: Semaphore::new(options.connections),
+                places: Arc::new(Semaphore::new(options.connections)),
+                local: Dialer {
+                    options: pod.dialer.options.clone().local(),
+                    ..pod.dialer.clone()
+                },
                 handshakes: Semaphore::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
@@ -124,6 +133,11 @@ impl Traffic {
         &self.shared.handshakes
     }
 
+    /// Makes connections to the pod's application.
+    pub(super) fn local(&self) -> &Dialer {
+        &self.shared.local
+    }
+
     pub(super) fn draining(&self) -> &CancellationToken {
         &self.shared.draining
     }
@@ -132,20 +146,30 @@ impl Traffic {
     ///
     /// # Errors
     /// [`Refusal::Overloaded`], or that nobody may address the mesh's own ports.
-    pub(super) fn place(&self, destination: SocketAddr) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub(super) fn place(&self, destination: SocketAddr) -> Result<OwnedSemaphorePermit, Refusal> {
         if ports::is_ours(destination.port()) {
             return Err(Refusal::ReservedPort(destination.port()));
         }
-        self.shared.places.try_acquire().map_err(|_| {
+        self.shared.places.clone().try_acquire_owned().map_err(|_| {
             let bound = self.shared.pod.options.connections;
             Refusal::Overloaded(format!("{bound} connections of one pod are open").into())
         })
     }
 
-    /// Both ends of a fresh socket, which is tuned: who connects, and where to. `None` if it is gone already.
+    /// Both ends of a fresh socket from outside the pod, which is tuned: who connects, and where to. `None` if it is
+    /// gone already.
     pub(super) fn ends(&self, socket: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
+        self.tuned(socket, &self.pod().dialer.options)
+    }
+
+    /// As [`Traffic::ends`], of a socket whose other end is the pod's application: nothing is lost on the way.
+    pub(super) fn local_ends(&self, socket: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
+        self.tuned(socket, &self.local().options)
+    }
+
+    fn tuned(&self, socket: &TcpStream, options: &SocketOptions) -> Option<(SocketAddr, SocketAddr)> {
         let pod = self.pod();
-        pod.dialer.options.apply(socket).ok()?;
+        options.apply(socket).ok()?;
         let client = socket.peer_addr().ok()?;
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         Some((client, (pod.origin)(socket).ok()?))

@@ -8,7 +8,7 @@ use std::{
 
 use act::{config::Reader, process::Readiness};
 use decide::{
-    model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
+    model::{Capture, Fence, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
     snapshot::Snapshot,
 };
 use tokio::task::JoinHandle;
@@ -113,6 +113,7 @@ pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
         owner: pod.uid.into(),
         ports: vec![],
         probed: Vec::new(),
+        fence: Fence::default(),
         capture,
         phase: Phase::Ready,
         waypoint: None,

@@ -1,6 +1,7 @@
 //! Whole ways of connections through the traffic of captured pods, in one process.
 
 mod mesh;
+mod near;
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -10,6 +10,7 @@ mod io;
 mod keepalive;
 mod options;
 mod patience;
+mod pipe;
 mod plain;
 mod pool;
 mod relay;
@@ -18,6 +19,7 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use client::Transport;
 pub use connect::{Connect, Traceparent, baggage, printable};

@@ -18,7 +18,7 @@ use tokio::{
 use super::StreamError;
 use crate::telemetry::Outcome;
 
-/// How long a connection may stay silent.
+/// How long a connection may stay silent, and what it may use.
 #[derive(Debug, Clone)]
 pub struct Patience {
     /// With both directions open.
@@ -27,6 +27,9 @@ pub struct Patience {
     pub half_closed: Duration,
     /// How often bytes are counted and silence is looked at.
     pub tick: Duration,
+    /// Pipes that one worker lends at a time for bulk between two sockets, each of up to 1 MiB; where none is left,
+    /// bulk is copied.
+    pub pipes: usize,
 }
 
 impl Default for Patience {
@@ -35,6 +38,7 @@ impl Default for Patience {
             idle: Duration::from_secs(24 * 3600),
             half_closed: Duration::from_secs(600),
             tick: Duration::from_secs(15),
+            pipes: 64,
         }
     }
 }

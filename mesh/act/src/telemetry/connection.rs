@@ -185,6 +185,7 @@ fn log(labels: &FlowLabels, outcome: &Outcome, sent: u64, received: u64, opened:
         dst.namespace = destination.map(|it| &*it.namespace),
         dst.identity = labels.destination.identity.as_ref().map(tracing::field::display),
         security = labels.security.label(),
+        way = labels.security.way(),
         bytes_sent = sent,
         bytes_recv = received,
         duration_ms = opened.map(|it| it.elapsed().as_secs_f64() * 1000.0),

@@ -23,6 +23,10 @@ pub enum Reporter {
 pub enum Security {
     /// Mutual TLS (HBONE).
     MutualTls,
+    /// Between two pods of one node, in their ztunnel's memory: both identities are proven, the same policies judge,
+    /// and nothing is on a wire. Metrics say `mutual_tls`, because dashboards and alerts ask that label which
+    /// traffic is unauthenticated or in the clear, and this is neither; the log says `way=same-node` beside it.
+    SameNode,
     /// Plaintext.
     None,
 }
@@ -59,7 +63,7 @@ pub struct FlowLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SeriesKey {
     reporter: Reporter,
-    security: Security,
+    security: &'static str,
     source: PartyKey,
     destination: PartyKey,
     service: Option<ServiceKey>,
@@ -88,9 +92,14 @@ impl Security {
     /// The label's value.
     pub fn label(self) -> &'static str {
         match self {
-            Self::MutualTls => "mutual_tls",
+            Self::MutualTls | Self::SameNode => "mutual_tls",
             Self::None => "none",
         }
+    }
+
+    /// Value of `way` in the log, where it is not the wire.
+    pub fn way(self) -> Option<&'static str> {
+        (self == Self::SameNode).then_some("same-node")
     }
 }
 
@@ -98,7 +107,7 @@ impl FlowLabels {
     pub(super) fn key(&self) -> SeriesKey {
         SeriesKey {
             reporter: self.reporter,
-            security: self.security,
+            security: self.security.label(),
             source: self.source.key(),
             destination: self.destination.key(),
             service: self.service.clone(),
@@ -129,7 +138,7 @@ impl SeriesKey {
     pub(super) fn labels(&self) -> Vec<Label> {
         let mut labels = vec![
             Label::from_static_parts("reporter", self.reporter.label()),
-            Label::from_static_parts("connection_security_policy", self.security.label()),
+            Label::from_static_parts("connection_security_policy", self.security),
         ];
         self.source.push("source", &mut labels);
         self.destination.push("destination", &mut labels);
