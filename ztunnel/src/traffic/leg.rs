@@ -40,6 +40,7 @@ struct Through {
     waypoint: bool,
     /// In memory, if it can be.
     near: bool,
+    trace: Traceparent,
 }
 
 /// What leads to the destination.
@@ -71,6 +72,7 @@ impl Leg {
                     authority: to,
                     waypoint: false,
                     near: carriage(snapshot, source, &workload) == Carriage::InMemory,
+                    trace: new_trace(),
                 };
                 (to, Some(workload), service, Some(through))
             }
@@ -87,6 +89,7 @@ impl Leg {
                     authority,
                     waypoint: true,
                     near: false,
+                    trace: new_trace(),
                 };
                 let workload = snapshot.workload(&endpoint.workload).cloned();
                 (endpoint.address, workload, service, Some(through))
@@ -106,6 +109,7 @@ impl Leg {
                 destination,
                 service,
                 security,
+                trace: tunnel.as_ref().map(|tunnel| tunnel.trace.trace()),
                 ..departure(Some(source), client, addressed)
             },
             tunnel,
@@ -153,6 +157,7 @@ impl Traffic {
                 expected: &through.expected,
                 to: through.authority,
                 service: leg.labels.service.as_ref(),
+                trace: leg.labels.trace,
             };
             if let Some(arrived) = self.hand_over(&leaf, source, client, &wanted).await {
                 leg.labels.security = Security::SameNode;
@@ -173,7 +178,7 @@ impl Traffic {
             client,
             host: leg.labels.service.as_ref().map(host),
             baggage: baggage(source),
-            traceparent: Some(Traceparent::new(fastrand::u128(..), fastrand::u64(..))),
+            traceparent: Some(through.trace),
         };
         self.pool().open(&target, &connect).await.map(Way::Tunnel)
     }
@@ -182,7 +187,6 @@ impl Traffic {
 /// What is told of a connection of which only its two ends are known.
 pub(super) fn departure(source: Option<&Arc<Workload>>, client: SocketAddr, to: SocketAddr) -> FlowLabels {
     FlowLabels {
-        reporter: Reporter::Source,
         source: Party {
             workload: source.cloned(),
             identity: source.map(|source| source.identity.clone()),
@@ -192,10 +196,13 @@ pub(super) fn departure(source: Option<&Arc<Workload>>, client: SocketAddr, to: 
             address: Some(to),
             ..Party::default()
         },
-        service: None,
-        security: Security::None,
-        allowed_by: None,
+        ..FlowLabels::new(Reporter::Source)
     }
+}
+
+/// A trace of its own for each connection: what its bytes say of traces is not read here.
+fn new_trace() -> Traceparent {
+    Traceparent::new(fastrand::u128(..), fastrand::u64(..))
 }
 
 fn host(service: &ServiceKey) -> Arc<str> {

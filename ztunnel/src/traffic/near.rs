@@ -46,6 +46,8 @@ pub(super) struct Wanted<'a> {
     pub(super) to: SocketAddr,
     /// The Service that was addressed, if one was.
     pub(super) service: Option<&'a ServiceKey>,
+    /// The trace it belongs to, as both pods' logs name it.
+    pub(super) trace: Option<u128>,
 }
 
 /// A connection that the other pod let in.
@@ -97,6 +99,7 @@ impl Traffic {
         let (identity, to) = (peer.identity(), wanted.to);
         let labels = |own: Option<Arc<Workload>>| FlowLabels {
             service: wanted.service.cloned(),
+            trace: wanted.trace,
             security: Security::SameNode,
             ..self.arrival(Some(identity), client, to, own)
         };

@@ -2,6 +2,8 @@
 
 mod mesh;
 mod near;
+mod policy;
+mod seen;
 
 use std::{io, sync::Arc, time::Duration};
 
