@@ -7,6 +7,7 @@
 //! released      . listeners serve on (--drain) . closed, GOAWAY . the last connection ends
 //! ```
 
+mod bounds;
 mod doors;
 mod life;
 mod neighbours;
@@ -15,6 +16,7 @@ mod pods;
 mod run;
 mod share;
 
+pub use bounds::BoundOptions;
 pub use life::{PodState, Settings};
 pub use options::Options;
 pub use pods::NodePods;

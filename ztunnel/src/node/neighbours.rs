@@ -36,7 +36,7 @@ impl Neighbours {
     /// As one worker sees them.
     pub(super) fn on(&self, worker: usize) -> traffic::Neighbours {
         let present = self.present.clone();
-        Arc::new(move |uid| present.load().get(uid)?.neighbour(worker))
+        Arc::new(move |uid: &str| present.load().get(uid)?.neighbour(worker))
     }
 
     /// Costs what one node's pods cost, once per pod that comes or goes.

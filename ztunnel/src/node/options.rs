@@ -10,6 +10,8 @@ use act::{
 };
 use clap::Parser;
 
+use super::BoundOptions;
+
 /// The L4 proxy of one node: carries the connections of its captured pods by mutual TLS (HBONE), and judges
 /// those that arrive.
 ///
@@ -36,19 +38,15 @@ pub struct Options {
     /// Threads that carry traffic: 1 to 64; by default a quarter of the cores, at least 2, at most 8
     #[arg(long, env = "WEFT_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: Option<u8>,
-    /// How long a connection waits for what is not known yet, before it is refused
-    #[arg(long, env = "WEFT_HOLD", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
-    pub hold: Duration,
     /// How long the listeners of a released pod serve on, for peers that have not noticed
     #[arg(long, env = "WEFT_DRAIN", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
     /// How long open connections may go on after SIGTERM
     #[arg(long, env = "WEFT_GRACE", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
-    /// Connections one pod may have open; further ones are refused
-    #[arg(long, env = "WEFT_POD_CONNECTIONS", value_name = "COUNT", default_value_t = 32768,
-          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub pod_connections: u32,
+    /// Bounds and timers of connections.
+    #[command(flatten)]
+    pub bounds: BoundOptions,
     /// The CA.
     #[command(flatten)]
     pub ca: CaOptions,
@@ -81,7 +79,7 @@ mod tests {
     fn the_command_line_is_sound_and_its_defaults_are_the_designs() {
         Options::command().debug_assert();
         let options = Options::parse_from(["ztunnel", "--node", "n1"]);
-        assert_eq!((options.hold.as_secs(), options.drain.as_secs()), (5, 60));
+        assert_eq!((options.bounds.hold.as_secs(), options.drain.as_secs()), (5, 60));
         assert!((2..=8).contains(&options.worker_count()));
         assert_eq!(
             Options::parse_from(["ztunnel", "--node", "n", "--workers", "3"]).worker_count(),

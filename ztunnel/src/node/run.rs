@@ -14,7 +14,7 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{NodePods, Options, Settings};
-use crate::{traffic::TrafficOptions, zds};
+use crate::zds;
 
 /// How often gauges are published.
 const GAUGES: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
     );
     let reader = options.source.watch(Scope::Proxy)?;
     let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
-    let workers = Workers::start(options.worker_count(), "worker")
+    let workers = Workers::with_queue(options.worker_count(), "worker", options.bounds.worker_queue as usize)
         .map_err(|why| Failure(format!("no workers can be started: {why}")))?;
     let stopping = CancellationToken::new();
     let settings = Settings {
@@ -50,11 +50,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         reader: reader.clone(),
         certificates: certificates.clone(),
         workers: workers.clone(),
-        traffic: Arc::new(TrafficOptions {
-            hold: options.hold,
-            connections: options.pod_connections as usize,
-            ..TrafficOptions::default()
-        }),
+        traffic: Arc::new(options.bounds.traffic()),
         drain: options.drain,
         stopping: stopping.clone(),
     };

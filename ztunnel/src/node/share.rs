@@ -21,7 +21,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::neighbours::Neighbours;
-use crate::traffic::{LiveConnection, Neighbour, Pod, Traffic};
+use crate::traffic::{
+    LiveConnection, Neighbour, Pod, Traffic,
+    bounds::{CONNECTIONS, QUEUE},
+};
 
 /// Live connections on the home worker from which a pod counts as busy, and the others help.
 const BUSY: usize = 4;
@@ -107,19 +110,17 @@ impl Share {
     /// Gives a freshly accepted socket to a worker, or refuses it. `port` is the listener's.
     pub(super) fn give(&self, port: u16, socket: TcpStream, from: SocketAddr) {
         let Ok(place) = self.inner.places.clone().try_acquire_owned() else {
-            let most = self.inner.most;
-            let refusal = Refusal::Overloaded(format!("{most} connections of one pod are open").into());
-            refused(
-                "pod-connections",
-                labels(port, from, original_destination(&socket).ok()),
-                &refusal,
-            );
+            let refusal = CONNECTIONS.reached(self.inner.most);
+            Connection::refused(labels(port, from, original_destination(&socket).ok()), &refusal);
             return reset(socket);
         };
         let worker = self.choose(port);
         if let Err(why) = self.hand_over(worker, port, socket, place) {
-            let labels = labels(port, from, None);
-            refused("worker-queue", labels, &Refusal::Overloaded(why.to_string().into()));
+            let refusal = match why {
+                NotTaken::Full(_) => QUEUE.reached(self.inner.workers.queue()),
+                NotTaken::Stopped(_) => Refusal::Draining,
+            };
+            Connection::refused(labels(port, from, None), &refusal);
         }
     }
 
@@ -249,9 +250,4 @@ fn labels(port: u16, from: SocketAddr, to: Option<SocketAddr>) -> FlowLabels {
         destination: party(to),
         ..FlowLabels::new(reporter)
     }
-}
-
-fn refused(bound: &'static str, labels: FlowLabels, refusal: &Refusal) {
-    metrics::counter!("weft_connections_refused_total", "bound" => bound).increment(1);
-    Connection::refused(labels, refusal);
 }

@@ -8,6 +8,7 @@
 //! ```
 
 mod arrival;
+pub mod bounds;
 mod courtesy;
 mod hold;
 mod inbound;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LiveConnection, TrafficOptions,
+    bounds::CONNECTIONS,
     live::{Live, rejudge},
     loads::Loads,
     near::Neighbours,
@@ -150,10 +151,11 @@ impl Traffic {
         if ports::is_ours(destination.port()) {
             return Err(Refusal::ReservedPort(destination.port()));
         }
-        self.shared.places.clone().try_acquire_owned().map_err(|_| {
-            let bound = self.shared.pod.options.connections;
-            Refusal::Overloaded(format!("{bound} connections of one pod are open").into())
-        })
+        self.shared
+            .places
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| CONNECTIONS.reached(self.shared.pod.options.connections))
     }
 
     /// Both ends of a fresh socket from outside the pod, which is tuned: who connects, and where to. `None` if it is

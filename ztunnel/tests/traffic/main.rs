@@ -4,6 +4,7 @@ mod mesh;
 mod near;
 mod policy;
 mod seen;
+mod sockets;
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -277,7 +277,9 @@ fn bulk_in_memory_arrives_whole() {
         let application = application(TO).await;
         let ours = client.connect(TO).await;
         let theirs = accepted(&application).await;
-        let sent: Vec<u8> = (0..32_usize << 20).map(|at| (at % 251) as u8).collect();
+        let sent: Vec<u8> = (0..32_usize << 20)
+            .map(|at| u8::try_from(at % 251).expect("small"))
+            .collect();
         let ((mut ours_in, mut ours_out), (mut theirs_in, mut theirs_out)) = (ours.into_split(), theirs.into_split());
         let echo = tokio::spawn(async move {
             let passed = tokio::io::copy(&mut theirs_in, &mut theirs_out).await?;

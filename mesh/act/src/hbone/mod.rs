@@ -27,7 +27,7 @@ pub use io::StreamIo;
 pub use options::TunnelOptions;
 pub use patience::Patience;
 pub use plain::relay_plain;
-pub use pool::{Key, Pool, PoolOptions, Target};
+pub use pool::{Key, Pool, PoolOptions, TUNNELS, Target};
 pub use relay::relay;
 pub use server::{Incoming, Tunnel};
 pub use stream::{Receiver, Sender, Stream, StreamError};

@@ -96,7 +96,7 @@ impl Crowd {
 
     fn cut(&mut self) -> usize {
         let cut = |tracked: &mut Tracked| tracked.cut.try_recv().is_ok();
-        self.tracked.iter_mut().filter_map(|it| cut(it).then_some(())).count()
+        self.tracked.iter_mut().map(cut).filter(|cut| *cut).count()
     }
 
     /// Lets everything else run, and says how many connections were looked at between two turns of this task, at most.
