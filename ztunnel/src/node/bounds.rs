@@ -30,6 +30,11 @@ pub struct BoundOptions {
     #[arg(long, env = "WEFT_POD_TUNNELS", value_name = "COUNT", default_value_t = 1024,
           value_parser = value_parser!(u32).range(1..=65_536))]
     pub pod_tunnels: u32,
+    /// Bytes of one pod's connections that may wait in memory and pipes, those in tunnels not counted; beyond, its
+    /// connections go on with 4 KiB at a time each
+    #[arg(long, env = "WEFT_POD_BUFFERED", value_name = "BYTES", default_value_t = 32 << 20,
+          value_parser = value_parser!(u32).range(65_536..))]
+    pub pod_buffered: u32,
     /// Streams a peer may have open in one tunnel; further ones are refused, and come in another tunnel
     #[arg(long, env = "WEFT_TUNNEL_STREAMS", value_name = "COUNT", default_value_t = 200,
           value_parser = value_parser!(u32).range(1..=100_000))]
@@ -63,6 +68,7 @@ impl BoundOptions {
             hold: self.hold,
             held: self.pod_held as usize,
             connections: self.pod_connections as usize,
+            buffered: self.pod_buffered as usize,
             unauthenticated: self.pod_handshakes as usize,
             connect: self.deadline,
             patience: Patience {
@@ -116,15 +122,16 @@ mod tests {
         };
         let defaults = format!("{:?}", TrafficOptions::default());
         assert_eq!(format!("{:?}", traffic(&[])), defaults);
-        for flag in [
-            "--pod-held",
-            "--pod-connections",
-            "--pod-handshakes",
-            "--pod-tunnels",
-            "--tunnel-streams",
-            "--worker-pipes",
+        for (flag, value) in [
+            ("--pod-held", "77"),
+            ("--pod-connections", "77"),
+            ("--pod-handshakes", "77"),
+            ("--pod-tunnels", "77"),
+            ("--pod-buffered", "70000"),
+            ("--tunnel-streams", "77"),
+            ("--worker-pipes", "77"),
         ] {
-            assert_ne!(format!("{:?}", traffic(&[flag, "77"])), defaults, "{flag}");
+            assert_ne!(format!("{:?}", traffic(&[flag, value])), defaults, "{flag}");
         }
         for flag in ["--hold", "--deadline", "--handshake", "--idle", "--half-closed"] {
             assert_ne!(format!("{:?}", traffic(&[flag, "77s"])), defaults, "{flag}");

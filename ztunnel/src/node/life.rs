@@ -5,6 +5,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use act::{
     certs::{Certificates, Hold},
     config::Reader,
+    hbone::Budget,
     net::{Dialer, Netns, SocketOptions, original_destination},
     process::Workers,
 };
@@ -156,6 +157,7 @@ impl Life {
             },
             origin: Arc::new(original_destination),
             neighbours: Arc::new(|_| None),
+            budget: Budget::new(settings.traffic.buffered),
             options: settings.traffic.clone(),
         };
         let share = Share::new(pod, self.neighbours.clone(), settings.workers.clone(), self.home);

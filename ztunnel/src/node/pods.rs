@@ -61,6 +61,10 @@ impl NodePods {
             "Connections refused because a bound was reached, by bound"
         );
         metrics::describe_counter!(
+            "weft_flows_slowed_total",
+            "Times a flow was given less than it would have taken because a bound was reached, by bound"
+        );
+        metrics::describe_counter!(
             "weft_same_node_connections_total",
             "Connections between two pods of this node that were handed over in memory"
         );

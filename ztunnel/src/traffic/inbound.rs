@@ -98,7 +98,7 @@ impl Traffic {
         });
         let outcome = match incoming.accept() {
             Ok(stream) => {
-                let patience = &self.pod().options.patience;
+                let patience = self.patience();
                 relay(app, stream, patience, tracked.cut(), &mut |received, sent| {
                     connection.count(sent, received);
                 })

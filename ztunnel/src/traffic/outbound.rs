@@ -75,7 +75,7 @@ impl Traffic {
             tracked.departs(source);
         }
         let mut connection = Connection::open(labels);
-        let patience = &self.pod().options.patience;
+        let patience = self.patience();
         let mut count = |sent, received| connection.count(sent, received);
         let outcome = match way {
             Way::Tunnel(stream) => relay(socket, stream, patience, tracked.cut(), &mut count).await,

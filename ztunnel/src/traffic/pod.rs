@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use act::{
     certs::Certificates,
     config::Reader,
-    hbone::Pool,
+    hbone::{Budget, Patience, Pool},
     net::{Dialer, SocketOptions, reset},
     telemetry::{Connection, FlowLabels},
 };
@@ -43,6 +43,8 @@ pub struct Pod {
     pub origin: Origin,
     /// The other pods of this node, on this worker.
     pub neighbours: Neighbours,
+    /// What its connections may hold, on all workers.
+    pub budget: Budget,
     /// Bounds and timers.
     pub options: Arc<TrafficOptions>,
 }
@@ -62,6 +64,7 @@ struct Shared {
     places: Arc<Semaphore>,
     /// Makes connections to the application.
     local: Dialer,
+    patience: Patience,
     handshakes: Semaphore,
     draining: CancellationToken,
     rejudging: AbortHandle,
@@ -81,6 +84,10 @@ impl Traffic {
                 loads: Loads::default(),
                 holding: Semaphore::new(options.held),
                 places: Arc::new(Semaphore::new(options.connections)),
+                patience: Patience {
+                    budget: pod.budget.clone(),
+                    ..options.patience.clone()
+                },
                 local: Dialer {
                     options: pod.dialer.options.clone().local(),
                     ..pod.dialer.clone()
@@ -137,6 +144,11 @@ impl Traffic {
     /// Makes connections to the pod's application.
     pub(super) fn local(&self) -> &Dialer {
         &self.shared.local
+    }
+
+    /// How long a connection may stay silent, and what it may use.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.shared.patience
     }
 
     pub(super) fn draining(&self) -> &CancellationToken {

@@ -12,7 +12,7 @@ use std::{
 use act::{
     certs::{Certificates, Hold, Leaf, local::LocalAuthority},
     config::Reader,
-    hbone::{Pool, PoolOptions, Target},
+    hbone::{Budget, Pool, PoolOptions, Target},
     net::{Dialer, Listen, Netns, listen},
 };
 use decide::{
@@ -141,6 +141,7 @@ impl Mesh {
                 let known = known.lock().expect("whole");
                 known.get(&from).copied().map_or_else(|| socket.local_addr(), Ok)
             }),
+            budget: Budget::default(),
             neighbours: Arc::new(move |uid| {
                 let served = served.lock().expect("whole");
                 Some(Neighbour {

@@ -4,6 +4,7 @@
 //! Everything above a [`Stream`] knows only chunks in, chunks out, credit and reset, so that the frames below
 //! it can be read and written by other code one day.
 
+mod budget;
 mod client;
 mod connect;
 mod io;
@@ -21,6 +22,7 @@ mod stream;
 mod tests;
 mod turn;
 
+pub use budget::{Budget, Held, LEAST};
 pub use client::Transport;
 pub use connect::{Connect, Traceparent, baggage, printable};
 pub use io::StreamIo;

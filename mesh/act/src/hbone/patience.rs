@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::StreamError;
+use super::{Budget, StreamError};
 use crate::telemetry::{FLOW_TICK, Outcome};
 
 /// How long a connection may stay silent, and what it may use.
@@ -30,6 +30,8 @@ pub struct Patience {
     /// Pipes that one worker lends at a time for bulk between two sockets, each of up to 1 MiB; where none is left,
     /// bulk is copied.
     pub pipes: usize,
+    /// What flows between two sockets may hold in memory and pipes, together with all others that share it.
+    pub budget: Budget,
 }
 
 impl Default for Patience {
@@ -39,6 +41,7 @@ impl Default for Patience {
             half_closed: Duration::from_secs(600),
             tick: FLOW_TICK,
             pipes: 64,
+            budget: Budget::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 /// What a pipe is asked to hold, in bytes. The kernel may give less.
-const SIZE: usize = 1 << 20;
+pub(super) const PIPE: usize = 1 << 20;
 /// Empty pipes a worker keeps.
 const KEPT: usize = 16;
 
@@ -66,10 +66,10 @@ impl Pipe {
         self.held
     }
 
-    /// Takes in what a socket has, while the pipe is empty; zero at the end of its stream.
-    pub(super) fn fill(&mut self, from: &impl AsFd) -> io::Result<usize> {
+    /// Takes in what a socket has, up to `most` bytes, while the pipe is empty; zero at the end of its stream.
+    pub(super) fn fill(&mut self, from: &impl AsFd, most: usize) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
-        let moved = splice(from, None, &ends.write, None, SIZE, flags())?;
+        let moved = splice(from, None, &ends.write, None, most, flags())?;
         self.held += moved;
         Ok(moved)
     }
@@ -102,7 +102,7 @@ fn flags() -> SpliceFlags {
 fn make() -> Result<Ends, Errno> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     // Beyond what one user may have, the kernel refuses; the usual 64 KiB work as well, only slower.
-    let _ = fcntl_setpipe_size(&write, SIZE);
+    let _ = fcntl_setpipe_size(&write, PIPE);
     Ok(Ends { read, write })
 }
 

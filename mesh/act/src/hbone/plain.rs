@@ -10,10 +10,10 @@ use bytes::{Buf, Bytes};
 use tokio::{io::Interest, net::TcpStream};
 
 use super::{
-    Patience,
+    Budget, Patience,
     patience::{Broken, Count, Fragile, Progress, both, errored},
-    pipe::Pipe,
-    socket::{finish, read, scratch},
+    pipe::{PIPE, Pipe},
+    socket::{SCRATCH, finish, read, scratch},
     turn::Turn,
 };
 use crate::telemetry::Outcome;
@@ -32,8 +32,8 @@ pub async fn relay_plain(
     let (mut client, mut server) = (Fragile::new(client), Fragile::new(server));
     let progress = Progress::default();
     let outcome = both(
-        pump(&client.socket, &server.socket, &progress.forth, patience.pipes),
-        pump(&server.socket, &client.socket, &progress.back, patience.pipes),
+        pump(&client.socket, &server.socket, &progress.forth, patience),
+        pump(&server.socket, &client.socket, &progress.back, patience),
         errored(&client.socket),
         stop,
         (&progress, patience, count),
@@ -52,15 +52,15 @@ enum Step {
     Ended,
 }
 
-async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, pipes: usize) -> Result<(), Broken> {
+async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, patience: &Patience) -> Result<(), Broken> {
     let mut turn = Turn::new();
     loop {
         poll_fn(|context| from.poll_read_ready(context)).await?;
         let bulk = moved.load(Relaxed) >= BULK;
         // Where no pipe is to be had, bulk is copied as well.
-        let step = match bulk.then(|| Pipe::take(pipes)).flatten() {
-            Some(pipe) => splice(from, to, pipe, moved).await?,
-            None => copy(from, to, moved).await?,
+        let step = match bulk.then(|| Pipe::take(patience.pipes)).flatten() {
+            Some(pipe) => splice(from, to, (pipe, &patience.budget), moved).await?,
+            None => copy(from, to, &patience.budget, moved).await?,
         };
         match step {
             Step::Moved(bytes) => turn.spend(bytes).await,
@@ -70,8 +70,10 @@ async fn pump(from: &TcpStream, to: &TcpStream, moved: &AtomicU64, pipes: usize)
     }
 }
 
-async fn copy(from: &TcpStream, to: &TcpStream, moved: &AtomicU64) -> Result<Step, Broken> {
+async fn copy(from: &TcpStream, to: &TcpStream, budget: &Budget, moved: &AtomicU64) -> Result<Step, Broken> {
+    let room = budget.room(SCRATCH);
     let read = scratch(|buffer| -> io::Result<Option<(usize, Bytes)>> {
+        let buffer = buffer.get_mut(..room).unwrap_or_default();
         let Some(length) = read(from, buffer)? else {
             return Ok(None);
         };
@@ -89,6 +91,7 @@ async fn copy(from: &TcpStream, to: &TcpStream, moved: &AtomicU64) -> Result<Ste
     match read {
         Some((0, _)) => Ok(Step::Ended),
         Some((length, rest)) => {
+            let _held = budget.hold(rest.len());
             write_all(to, rest).await?;
             moved.fetch_add(length as u64, Relaxed);
             Ok(Step::Moved(length))
@@ -97,14 +100,21 @@ async fn copy(from: &TcpStream, to: &TcpStream, moved: &AtomicU64) -> Result<Ste
     }
 }
 
-async fn splice(from: &TcpStream, to: &TcpStream, mut pipe: Pipe, moved: &AtomicU64) -> Result<Step, Broken> {
+async fn splice(
+    from: &TcpStream,
+    to: &TcpStream,
+    (mut pipe, budget): (Pipe, &Budget),
+    moved: &AtomicU64,
+) -> Result<Step, Broken> {
+    let room = budget.room(PIPE);
     // An empty pipe always has room: what would block is the socket.
-    let filled = match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+    let filled = match from.try_io(Interest::READABLE, || pipe.fill(from, room)) {
         Ok(0) => return Ok(Step::Ended),
         Ok(filled) => filled,
         Err(error) if is_for_now(&error) => return Ok(Step::Nothing),
         Err(error) => return Err(error.into()),
     };
+    let _held = budget.hold(filled);
     while pipe.held() > 0 {
         poll_fn(|context| to.poll_write_ready(context)).await?;
         match to.try_io(Interest::WRITABLE, || pipe.drain(to)) {

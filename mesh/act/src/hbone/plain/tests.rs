@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::hbone::{pipe, turn::QUANTUM};
+use crate::hbone::{LEAST, pipe, turn::QUANTUM};
 
 const LONG: Duration = Duration::from_secs(30);
 const MANY: usize = 8 << 20;
@@ -147,7 +147,11 @@ async fn a_plain_connection_has_timers_for_silence_and_for_being_half_closed() {
 #[tokio::test]
 async fn bulk_moves_no_more_than_its_share_between_two_turns_of_another_task() {
     for pipes in [0, 8] {
-        let all = async {
+        let patience = Patience {
+            pipes,
+            ..Patience::default()
+        };
+        let all = async move {
             let (client, near) = pair().await;
             let (far, server) = pair().await;
             // Both ends live in threads of their own: the relay always has something to do.
@@ -158,7 +162,7 @@ async fn bulk_moves_no_more_than_its_share_between_two_turns_of_another_task() {
             let pumping = tokio::task::spawn_local({
                 let (moved, done) = (moved.clone(), done.clone());
                 async move {
-                    let pumped = pump(&near, &far, &moved, pipes).await;
+                    let pumped = pump(&near, &far, &moved, &patience).await;
                     done.set(true);
                     pumped
                 }
@@ -207,4 +211,54 @@ fn blocking(socket: TcpStream) -> std::net::TcpStream {
     let socket = socket.into_std().expect("a socket");
     socket.set_nonblocking(false).expect("blocks");
     socket
+}
+
+#[tokio::test]
+async fn beyond_a_pods_budget_its_flows_go_on_with_little_each() {
+    let all = async {
+        // Somebody else of the pod holds everything there is.
+        let budget = Budget::new(1 << 20);
+        let other = budget.hold(1 << 20);
+        let patience = Patience {
+            budget: budget.clone(),
+            ..Patience::default()
+        };
+        let (mut client, mut server, _relay) = relayed(patience).await;
+        let sent = pattern(1 << 20);
+        let mut got = vec![0; sent.len()];
+        let both = async { tokio::join!(client.write_all(&sent), server.read_exact(&mut got)) };
+        let (wrote, read) = timeout(LONG, both).await.expect("in time");
+        wrote.expect("writes");
+        read.expect("reads");
+        assert!(got == sent);
+        assert!(budget.held() <= (1 << 20) + 2 * LEAST, "{}", budget.held());
+        drop(other);
+    };
+    LocalSet::new().run_until(all).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_holds_one_step_of_its_pods_budget() {
+    let all = async {
+        let patience = Patience::default();
+        let budget = patience.budget.clone();
+        let (client, server, relay) = relayed(patience).await;
+        let filling = tokio::task::spawn_local(async move {
+            let mut client = client;
+            let chunk = vec![1; 1 << 20];
+            while client.write_all(&chunk).await.is_ok() {}
+        });
+        // Everything between them fills up, and then nothing moves any more.
+        let mut before = usize::MAX;
+        while budget.held() == 0 || budget.held() != before {
+            before = budget.held();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(budget.held() <= PIPE, "{}", budget.held());
+        drop(server);
+        timeout(LONG, relay).await.expect("ends").expect("runs");
+        timeout(LONG, filling).await.expect("ends").expect("runs");
+        assert_eq!(budget.held(), 0);
+    };
+    LocalSet::new().run_until(all).await;
 }
