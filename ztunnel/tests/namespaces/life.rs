@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// A real ztunnel, its CA beside it.
-struct Ztunnel {
+pub(crate) struct Ztunnel {
     authority: Arc<LocalAuthority>,
     pods: NodePods,
     readiness: Readiness,
@@ -33,7 +33,7 @@ struct Ztunnel {
 }
 
 impl Ztunnel {
-    fn start(node: &Node, drain: Duration, connections: usize) -> Self {
+    pub(crate) fn start(node: &Node, drain: Duration, connections: usize) -> Self {
         Self::with(Arc::new(LocalAuthority::new().unwrap()), node, drain, connections)
     }
 
@@ -76,14 +76,14 @@ impl Ztunnel {
         .await;
     }
 
-    fn open(&self, name: &str) -> u64 {
+    pub(crate) fn open(&self, name: &str) -> u64 {
         let dump = self.pods.dump();
         let pod = dump.as_array().unwrap().iter().find(|pod| pod["name"] == name);
         pod.map_or(0, |pod| pod["open"].as_u64().unwrap())
     }
 }
 
-const MANY: usize = 1000;
+pub(crate) const MANY: usize = 1000;
 
 fn listeners(pod: &PodNet) -> usize {
     let told = sh(&format!("ip netns exec {} ss -Htln", pod.uid));
