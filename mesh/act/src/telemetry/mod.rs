@@ -4,6 +4,7 @@
 mod access;
 mod bound;
 mod connection;
+mod descriptions;
 mod dry_run;
 mod labels;
 mod logs;
