@@ -13,6 +13,7 @@ mod life;
 mod neighbours;
 mod options;
 mod pods;
+mod proof;
 mod run;
 mod share;
 

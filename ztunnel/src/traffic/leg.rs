@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Traffic,
     near::{Arrived, Wanted},
+    proof,
 };
 
 /// The next leg, as `hop` decided it.
@@ -71,7 +72,8 @@ impl Leg {
                     workload: workload.uid.clone(),
                     authority: to,
                     waypoint: false,
-                    near: carriage(snapshot, source, &workload) == Carriage::InMemory,
+                    // A proof is asked of the wire.
+                    near: !proof::is_meant(to) && carriage(snapshot, source, &workload) == Carriage::InMemory,
                     trace: new_trace(),
                 };
                 (to, Some(workload), service, Some(through))

@@ -1,12 +1,12 @@
 //! A pod's share in one worker.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use act::{
     certs::Certificates,
     config::Reader,
     hbone::{Budget, Patience, Pool},
-    net::{Dialer, SocketOptions, reset},
+    net::{Dialer, reset},
     telemetry::{Connection, FlowLabels},
 };
 use decide::model::{Refusal, ports};
@@ -14,6 +14,7 @@ use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -62,13 +63,15 @@ struct Shared {
     loads: Loads,
     holding: Semaphore,
     places: Arc<Semaphore>,
-    /// Makes connections to the application.
-    local: Dialer,
     patience: Patience,
     handshakes: Semaphore,
     draining: CancellationToken,
     rejudging: AbortHandle,
+    sweeping: AbortHandle,
 }
+
+/// How long after a change tunnels towards pods that are gone are taken out: many changes are one sweep.
+const SWEEP: Duration = Duration::from_secs(1);
 
 impl Traffic {
     /// A pod without connections yet. Call it on the worker: its runtime judges again what lives when the
@@ -77,9 +80,11 @@ impl Traffic {
         let live = Live::default();
         let rejudging = tokio::spawn(rejudge(pod.reader.clone(), pod.uid.clone(), live.clone()));
         let options = &pod.options;
+        let pool = Pool::new(options.pool.clone());
+        let sweeping = tokio::spawn(sweep(pod.reader.clone(), pool.clone()));
         Self {
             shared: Arc::new(Shared {
-                pool: Pool::new(options.pool.clone()),
+                pool,
                 live,
                 loads: Loads::default(),
                 holding: Semaphore::new(options.held),
@@ -88,13 +93,10 @@ impl Traffic {
                     budget: pod.budget.clone(),
                     ..options.patience.clone()
                 },
-                local: Dialer {
-                    options: pod.dialer.options.clone().local(),
-                    ..pod.dialer.clone()
-                },
                 handshakes: Semaphore::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
+                sweeping: sweeping.abort_handle(),
                 pod,
             }),
         }
@@ -141,11 +143,6 @@ impl Traffic {
         &self.shared.handshakes
     }
 
-    /// Makes connections to the pod's application.
-    pub(super) fn local(&self) -> &Dialer {
-        &self.shared.local
-    }
-
     /// How long a connection may stay silent, and what it may use.
     pub(super) fn patience(&self) -> &Patience {
         &self.shared.patience
@@ -163,6 +160,14 @@ impl Traffic {
         if ports::is_ours(destination.port()) {
             return Err(Refusal::ReservedPort(destination.port()));
         }
+        self.room()
+    }
+
+    /// A place for one more connection, wherever it leads.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`].
+    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         self.shared
             .places
             .clone()
@@ -170,20 +175,10 @@ impl Traffic {
             .map_err(|_| CONNECTIONS.reached(self.shared.pod.options.connections))
     }
 
-    /// Both ends of a fresh socket from outside the pod, which is tuned: who connects, and where to. `None` if it is
-    /// gone already.
+    /// Both ends of a fresh socket, which is tuned: who connects, and where to. `None` if it is gone already.
     pub(super) fn ends(&self, socket: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
-        self.tuned(socket, &self.pod().dialer.options)
-    }
-
-    /// As [`Traffic::ends`], of a socket whose other end is the pod's application: nothing is lost on the way.
-    pub(super) fn local_ends(&self, socket: &TcpStream) -> Option<(SocketAddr, SocketAddr)> {
-        self.tuned(socket, &self.local().options)
-    }
-
-    fn tuned(&self, socket: &TcpStream, options: &SocketOptions) -> Option<(SocketAddr, SocketAddr)> {
         let pod = self.pod();
-        options.apply(socket).ok()?;
+        pod.dialer.options.apply(socket).ok()?;
         let client = socket.peer_addr().ok()?;
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         Some((client, (pod.origin)(socket).ok()?))
@@ -193,6 +188,24 @@ impl Traffic {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.rejudging.abort();
+        self.sweeping.abort();
+    }
+}
+
+/// Takes tunnels out of the pool when the pod they lead to is gone, or its address is another's, for ever. None would
+/// be used again, since a tunnel is found by its pod's UID: this has them end, and their peers hear of it.
+async fn sweep(mut reader: Reader, pool: Pool) {
+    loop {
+        reader.changed().await;
+        sleep(SWEEP).await;
+        if pool.tunnels() == 0 {
+            continue;
+        }
+        let snapshot = reader.load();
+        pool.retain(|key| {
+            let pod = snapshot.workload(&key.workload);
+            pod.is_some_and(|pod| pod.owns_addresses() && pod.addresses.contains(&key.address.ip()))
+        });
     }
 }
 

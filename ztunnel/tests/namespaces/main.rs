@@ -13,4 +13,6 @@ mod near;
 mod node;
 mod passing;
 mod probes;
+mod proxy;
+mod upgrade;
 mod world;

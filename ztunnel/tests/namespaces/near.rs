@@ -5,8 +5,8 @@ use std::{io::ErrorKind, path::Path, sync::Arc};
 use decide::model::{Action, AppliedPolicy, Capture, Fence, MtlsMode, ObjectRef, Policy, PolicySet, Rule, Workload};
 
 use crate::{
-    life::{MANY, Ztunnel},
     node::{Node, ZDS, at, workload},
+    proxy::{MANY, Ztunnel},
     world::{PodNet, SOON, alone, sh, until},
 };
 
