@@ -70,11 +70,12 @@ pub enum Outbound {
     RegistryOnly,
 }
 
-/// How two captured pods of one node talk. Wire: always encrypted, over the pods' interfaces. Auto: the proxy
-/// chooses; this version always chooses the wire.
+/// How two captured pods of one node talk. Wire: always encrypted, over the pods' interfaces. Auto: the node's proxy
+/// hands their connections over in memory, judged by the same policies, unless a NetworkPolicy selects either pod or
+/// NetworkPolicies cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SameNode {
-    /// As the proxy chooses.
+    /// In memory where nothing speaks against it.
     Auto,
     /// Always over the pods' interfaces, encrypted.
     Wire,

@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Streams a client may have open in one tunnel
     #[arg(long, env = "WEFT_MAX_TUNNEL_STREAMS", value_name = "N", default_value_t = 1_000)]
     pub(crate) max_tunnel_streams: u32,
+    /// Tunnels each worker may make; requests that need one more are refused with 503
+    #[arg(long, env = "WEFT_POD_TUNNELS", value_name = "N", default_value_t = 1024)]
+    pub(crate) pod_tunnels: usize,
     /// Requests in flight at the same time; more are refused with 503
     #[arg(long, env = "WEFT_MAX_REQUESTS", value_name = "N", default_value_t = 10_000)]
     pub(crate) max_requests: usize,

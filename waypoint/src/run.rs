@@ -174,6 +174,7 @@ async fn work(shared: Shared, options: Options, mut arrivals: mpsc::Receiver<Acc
     let network = Network {
         pool: Pool::new(PoolOptions {
             deadline: options.connect_timeout,
+            tunnels: options.pod_tunnels,
             tunnel: TunnelOptions::default(),
             ..PoolOptions::default()
         }),

@@ -36,6 +36,7 @@ const KINDS: &[(&str, &str, bool)] = &[
     ("Pod", "pods", true),
     ("Service", "services", true),
     ("EndpointSlice", "endpointslices", true),
+    ("NetworkPolicy", "networkpolicies", true),
     ("Gateway", "gateways", true),
     ("HTTPRoute", "httproutes", true),
     ("ReferenceGrant", "referencegrants", true),

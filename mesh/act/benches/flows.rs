@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 
 use act::telemetry::{Connection, FlowLabels, FlowOptions, Outcome, Party, Reporter, Security};
 use criterion::{Criterion, criterion_group, criterion_main};
-use decide::model::{Capture, Identity, Phase, ServiceKey, Workload};
+use decide::model::{Capture, Fence, Identity, Phase, ServiceKey, Workload};
 
 fn party(index: usize) -> Party {
     let name: Arc<str> = format!("server-{index}").into();
@@ -26,6 +26,7 @@ fn party(index: usize) -> Party {
         owner: name,
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

@@ -12,8 +12,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use decide::{
     hop::hop,
     model::{
-        Action, AppliedPolicy, Capture, Endpoint, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet, Rule,
-        Service, ServiceKey, ServicePort, Source, StringMatch, Workload,
+        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet,
+        Rule, Service, ServiceKey, ServicePort, Source, StringMatch, Workload,
     },
     pick::Choice,
     snapshot::Snapshot,
@@ -44,6 +44,7 @@ fn workload(index: u32, policies: &Arc<PolicySet>) -> Arc<Workload> {
         owner: "deployment".into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

@@ -2,6 +2,7 @@
 
 mod bound;
 mod candidates;
+mod carriage;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,6 +11,7 @@ use std::{
 
 pub use bound::{Bound, bound};
 pub use candidates::{Candidate, candidates};
+pub use carriage::{Carriage, Wire, carriage};
 
 use self::candidates::pick_candidate;
 use crate::{

@@ -15,9 +15,9 @@ use act::{
 };
 use decide::{
     model::{
-        Action, AppliedPolicy, Backend, BoundWaypoint, Capture, Endpoint, HttpRoute, Identity, MeshSettings, ObjectRef,
-        Operation, PathMatch, Phase, Policy, PolicySet, Refusal, RouteMatch, RouteRule, Rule, Service, ServiceKey,
-        ServicePort, Source, StringMatch, Waypoint as WaypointObject, WaypointFor, WaypointKey, Workload,
+        Action, AppliedPolicy, Backend, BoundWaypoint, Capture, Endpoint, Fence, HttpRoute, Identity, MeshSettings,
+        ObjectRef, Operation, PathMatch, Phase, Policy, PolicySet, Refusal, RouteMatch, RouteRule, Rule, Service,
+        ServiceKey, ServicePort, Source, StringMatch, Waypoint as WaypointObject, WaypointFor, WaypointKey, Workload,
     },
     snapshot::Snapshot,
 };
@@ -286,6 +286,7 @@ pub(super) fn pod(name: &str, account: &str, address: &str) -> Workload {
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

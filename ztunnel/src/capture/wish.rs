@@ -96,7 +96,7 @@ pub fn is_wanted(workload: &Workload) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use decide::model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
+    use decide::model::{Capture, Fence, Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
 
     use super::*;
 
@@ -113,6 +113,7 @@ pub(super) mod tests {
             owner: uid.into(),
             ports: vec![],
             probed: Vec::new(),
+            fence: Fence::default(),
             capture,
             phase: Phase::Ready,
             waypoint: None,

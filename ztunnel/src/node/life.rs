@@ -12,6 +12,7 @@ use std::{
 use act::{
     certs::{Certificates, Hold},
     config::Reader,
+    hbone::Budget,
     net::{Dialer, Netns, SocketOptions, original_destination},
     process::Workers,
 };
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     doors::{Doors, is_dead},
+    neighbours::Neighbours,
     share::Share,
 };
 use crate::{
@@ -100,6 +102,7 @@ pub(super) struct Life {
     pub(super) inode: u64,
     pub(super) home: usize,
     pub(super) settings: Settings,
+    pub(super) neighbours: Neighbours,
     pub(super) wishes: Wishes,
     pub(super) heirs: Arc<Mutex<Heirs>>,
     pub(super) state: watch::Sender<PodState>,
@@ -194,7 +197,7 @@ impl Life {
             biased;
             () = self.settings.leaving.cancelled() => Over::Left,
             () = is(&mut wishes.taken, true) => Over::Changed,
-            over = self.serve(&mut wishes.wanted, &mut wishes.turned) => over,
+            over = self.serve(&share, &mut wishes.wanted, &mut wishes.turned) => over,
         };
         close.cancel();
         outs.spawn(run_out(share, leaf, self.netns.clone(), self.shares.clone()));
@@ -203,7 +206,12 @@ impl Life {
     }
 
     /// One round of a pod that is wanted, or of one that is released and drains.
-    async fn serve(&self, wanted: &mut watch::Receiver<bool>, turned: &mut watch::Receiver<u64>) -> Over {
+    async fn serve(
+        &self,
+        share: &Share,
+        wanted: &mut watch::Receiver<bool>,
+        turned: &mut watch::Receiver<u64>,
+    ) -> Over {
         let pod = &self.pod;
         if !*wanted.borrow_and_update() {
             self.state.send_replace(PodState::Draining);
@@ -217,6 +225,8 @@ impl Life {
         if !self.tell_elders().await {
             return Over::Changed;
         }
+        // What drains, or is another ztunnel's by now, is reached as from another node.
+        let _reachable = self.neighbours.reach(&pod.uid, share);
         self.state.send_replace(PodState::Serving);
         tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "serving a pod");
         tokio::select! {
@@ -299,9 +309,11 @@ impl Life {
                 },
             },
             origin: Arc::new(original_destination),
+            neighbours: Arc::new(|_| None),
+            budget: Budget::new(settings.traffic.buffered),
             options: settings.traffic.clone(),
         };
-        Share::new(pod, settings.workers.clone(), self.home, settings.traffic.connections)
+        Share::new(pod, self.neighbours.clone(), settings.workers.clone(), self.home)
     }
 
     /// Who the pod is, once the snapshot says so.

@@ -10,6 +10,8 @@ use act::{
 };
 use clap::Parser;
 
+use super::BoundOptions;
+
 /// The L4 proxy of one node: carries the connections of its captured pods by mutual TLS (HBONE), and judges
 /// those that arrive.
 ///
@@ -36,9 +38,6 @@ pub struct Options {
     /// Threads that carry traffic: 1 to 64; by default a quarter of the cores, at least 2, at most 8
     #[arg(long, env = "WEFT_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub workers: Option<u8>,
-    /// How long a connection waits for what is not known yet, before it is refused
-    #[arg(long, env = "WEFT_HOLD", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
-    pub hold: Duration,
     /// How long the listeners of a released pod serve on, for peers that have not noticed
     #[arg(long, env = "WEFT_DRAIN", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     pub drain: Duration,
@@ -54,10 +53,9 @@ pub struct Options {
     /// replaces a pod that was deleted only when it is gone
     #[arg(long, env = "WEFT_LINGER", value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub linger: Duration,
-    /// Connections one pod may have open; further ones are refused
-    #[arg(long, env = "WEFT_POD_CONNECTIONS", value_name = "COUNT", default_value_t = 32768,
-          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
-    pub pod_connections: u32,
+    /// Bounds and timers of connections.
+    #[command(flatten)]
+    pub bounds: BoundOptions,
     /// TCP congestion control of connections between nodes, such as cubic; by default the host's. Hops inside a node
     /// always use cubic
     #[arg(long, env = "WEFT_CONGESTION", value_name = "NAME")]
@@ -101,7 +99,7 @@ mod tests {
     fn the_command_line_is_sound_and_its_defaults_are_the_designs() {
         Options::command().debug_assert();
         let options = Options::parse_from(["ztunnel", "--node", "n1"]);
-        assert_eq!((options.hold.as_secs(), options.drain.as_secs()), (5, 60));
+        assert_eq!((options.bounds.hold.as_secs(), options.drain.as_secs()), (5, 60));
         assert_eq!(options.grace.as_secs(), 15 * 60);
         assert_eq!(options.meeting(), PathBuf::from("/var/run/weft/zds.ztunnels"));
         assert!((2..=8).contains(&options.worker_count()));

@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     doors::Doors,
     life::{Life, PodState, Settings, Wishes, namespace},
+    neighbours::Neighbours,
     share::Share,
 };
 use crate::{
@@ -37,6 +38,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct NodePods {
     settings: Settings,
+    neighbours: Neighbours,
     /// Which ztunnel of this node we are.
     number: u64,
     /// Opened when the agent has told every pod of the node.
@@ -84,8 +86,12 @@ impl NodePods {
             "Connections refused because a bound was reached, by bound"
         );
         metrics::describe_counter!(
-            "weft_handshakes_dropped_total",
-            "Connections dropped because too many handshakes of one pod were unfinished"
+            "weft_flows_slowed_total",
+            "Times a flow was given less than it would have taken because a bound was reached, by bound"
+        );
+        metrics::describe_counter!(
+            "weft_same_node_connections_total",
+            "Connections between two pods of this node that were handed over in memory"
         );
         metrics::describe_counter!(
             "weft_grace_cut_total",
@@ -93,6 +99,7 @@ impl NodePods {
         );
         Self {
             settings,
+            neighbours: Neighbours::default(),
             number,
             gate: told,
             told: watch::Sender::new(false),
@@ -265,6 +272,7 @@ impl NodePods {
             inode,
             home: home % self.settings.workers.count(),
             settings: self.settings.clone(),
+            neighbours: self.neighbours.clone(),
             wishes: Wishes {
                 wanted: want,
                 taken: take,

@@ -59,7 +59,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
     let (place, elders) = meet(options).await?;
     let reader = options.source.watch(Scope::Proxy)?;
     let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
-    let workers = Workers::start(options.worker_count(), "worker")
+    let workers = Workers::with_queue(options.worker_count(), "worker", options.bounds.worker_queue as usize)
         .map_err(|why| Failure(format!("no workers can be started: {why}")))?;
     let settings = settings(options, &reader, &certificates, &workers, &elders);
     let pods = NodePods::new(settings.clone(), place.number, told);
@@ -119,10 +119,8 @@ fn settings(
         certificates: certificates.clone(),
         workers: workers.clone(),
         traffic: Arc::new(TrafficOptions {
-            hold: options.hold,
-            connections: options.pod_connections as usize,
             congestion: options.congestion.as_deref().map(Into::into),
-            ..TrafficOptions::default()
+            ..options.bounds.traffic()
         }),
         drain: options.drain,
         elders: elders.clone(),

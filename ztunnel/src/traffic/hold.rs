@@ -9,7 +9,7 @@ use decide::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Traffic;
+use super::{Traffic, bounds::HELD};
 
 /// Until a leaf that the CA could not give is asked for again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -42,9 +42,7 @@ impl Traffic {
         }
         let Ok(_place) = self.holding().try_acquire() else {
             let bound = self.pod().options.held;
-            return Err(Refusal::Overloaded(
-                format!("{bound} connections of one pod are held").into(),
-            ));
+            return Err(HELD.reached(bound));
         };
         let mut reader = self.pod().reader.clone();
         let until = since + self.pod().options.hold;
@@ -82,9 +80,7 @@ impl Traffic {
         }
         let Ok(_place) = self.holding().try_acquire() else {
             let bound = self.pod().options.held;
-            return Err(Refusal::Overloaded(
-                format!("{bound} connections of one pod are held").into(),
-            ));
+            return Err(HELD.reached(bound));
         };
         let mut why: Arc<str> = "the CA has not answered yet".into();
         let leaf = async {

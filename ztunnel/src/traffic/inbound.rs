@@ -11,7 +11,7 @@ use act::{
 use decide::model::{Refusal, ServiceKey, Workload};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Direction, Traffic, arrival::Admitted, proof};
+use super::{Direction, Traffic, arrival::Admitted, bounds::HANDSHAKES, pod::refuse, proof};
 
 /// Who is behind the streams of one tunnel.
 struct Behind {
@@ -22,9 +22,12 @@ struct Behind {
 impl Traffic {
     /// The whole life of an HBONE connection towards the pod, and of every stream in it.
     pub async fn hbone(&self, socket: TcpStream) {
-        let (Some((client, to)), Ok(handshake)) = (self.ends(&socket), self.handshakes().try_acquire()) else {
-            metrics::counter!("weft_handshakes_dropped_total").increment(1);
+        let Some((client, to)) = self.ends(&socket) else {
             return reset(socket);
+        };
+        let Ok(handshake) = self.handshakes().try_acquire() else {
+            let refusal = HANDSHAKES.reached(self.pod().options.unauthenticated);
+            return refuse(socket, self.arrival(None, client, to, None), &refusal);
         };
         let accepted = Box::pin(self.authenticated(socket)).await;
         drop(handshake);
@@ -99,7 +102,7 @@ impl Traffic {
         });
         let outcome = match incoming.accept() {
             Ok(stream) => {
-                let patience = &self.pod().options.patience;
+                let patience = self.patience();
                 relay(app, stream, patience, tracked.cut(), &mut |received, sent| {
                     connection.count(sent, received);
                 })

@@ -7,7 +7,7 @@ use act::{
     telemetry::{FlowLabels, Party, Reporter, Security},
 };
 use decide::{
-    hop::Hop,
+    hop::{Carriage, Hop, carriage},
     model::{Identity, Refusal, ServiceKey, Workload, ports},
     snapshot::Snapshot,
 };
@@ -16,7 +16,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::Traffic;
+use super::{
+    Traffic,
+    near::{Arrived, Wanted},
+    proof,
+};
 
 /// The next leg, as `hop` decided it.
 pub(super) struct Leg {
@@ -35,6 +39,8 @@ struct Through {
     workload: Arc<str>,
     authority: SocketAddr,
     waypoint: bool,
+    /// In memory, if it can be.
+    near: bool,
     trace: Traceparent,
 }
 
@@ -44,6 +50,8 @@ pub(super) enum Way {
     Tunnel(Stream),
     /// A plain connection.
     Plain(TcpStream),
+    /// A connection to the application of a pod of this node.
+    Near(Box<Arrived>),
 }
 
 impl Leg {
@@ -64,6 +72,8 @@ impl Leg {
                     workload: workload.uid.clone(),
                     authority: to,
                     waypoint: false,
+                    // A proof is asked of the wire.
+                    near: !proof::is_meant(to) && carriage(snapshot, source, &workload) == Carriage::InMemory,
                     trace: new_trace(),
                 };
                 (to, Some(workload), service, Some(through))
@@ -80,6 +90,7 @@ impl Leg {
                     workload: endpoint.workload.clone(),
                     authority,
                     waypoint: true,
+                    near: false,
                     trace: new_trace(),
                 };
                 let workload = snapshot.workload(&endpoint.workload).cloned();
@@ -125,7 +136,7 @@ impl Traffic {
     /// Why it cannot be gone.
     pub(super) async fn follow(
         &self,
-        leg: &Leg,
+        leg: &mut Leg,
         source: &Workload,
         client: SocketAddr,
         since: Instant,
@@ -141,10 +152,24 @@ impl Traffic {
                 )),
             };
         };
+        let leaf = self.leaf(&source.identity, since).await?;
+        if through.near {
+            let wanted = Wanted {
+                workload: &through.workload,
+                expected: &through.expected,
+                to: through.authority,
+                service: leg.labels.service.as_ref(),
+                trace: leg.labels.trace,
+            };
+            if let Some(arrived) = self.hand_over(&leaf, source, client, &wanted).await {
+                leg.labels.security = Security::SameNode;
+                return arrived.map(|arrived| Way::Near(arrived.into()));
+            }
+        }
         let target = Target {
             source: pod.uid.clone(),
             source_address: client.ip(),
-            leaf: self.leaf(&source.identity, since).await?,
+            leaf,
             dialer: pod.dialer.clone(),
             expected: through.expected.clone(),
             workload: through.workload.clone(),

@@ -4,15 +4,18 @@
 //! ```text
 //! outbound  accept . origin . hop . tunnel . relay . record
 //! inbound   accept . peer . track . verdict . connect . relay . record
+//! near      outbound as far as hop . the other pod's inbound from track on . relay . record twice
 //! ```
 
 mod arrival;
+pub mod bounds;
 mod courtesy;
 mod hold;
 mod inbound;
 mod leg;
 mod live;
 mod loads;
+mod near;
 mod options;
 mod outbound;
 mod plaintext;
@@ -21,6 +24,7 @@ mod proof;
 mod retry;
 
 pub use live::{Direction, LiveConnection};
+pub use near::{Neighbour, Neighbours};
 pub use options::TrafficOptions;
 pub use pod::{Origin, Pod, Traffic};
 pub use proof::{Unproven, prove};

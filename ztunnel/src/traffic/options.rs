@@ -13,6 +13,8 @@ pub struct TrafficOptions {
     pub held: usize,
     /// Connections open at one time, both directions together.
     pub connections: usize,
+    /// Bytes that may wait in memory and pipes, those in tunnels not counted; of the pod on all workers.
+    pub buffered: usize,
     /// Accepted HBONE connections that have not finished their handshakes.
     pub unauthenticated: usize,
     /// How long connecting to an application, or to a destination outside the mesh, may take.
@@ -35,6 +37,7 @@ impl Default for TrafficOptions {
             hold: Duration::from_secs(5),
             held: 1024,
             connections: 32 * 1024,
+            buffered: 32 << 20,
             unauthenticated: 256,
             connect: Duration::from_secs(10),
             congestion: None,

@@ -86,11 +86,12 @@ impl Traffic {
             tracked.departs(source);
         }
         let mut connection = Connection::open(labels);
-        let patience = &self.pod().options.patience;
+        let patience = self.patience();
         let mut count = |sent, received| connection.count(sent, received);
         let outcome = match way {
             Way::Tunnel(stream) => relay(socket, stream, patience, tracked.cut(), &mut count).await,
             Way::Plain(server) => relay_plain(socket, server, patience, tracked.cut(), &mut count).await,
+            Way::Near(arrived) => arrived.carry(socket, patience, tracked.cut(), &mut count).await,
         };
         drop(load);
         connection.finish(&outcome);
@@ -112,7 +113,7 @@ impl Traffic {
                     });
                 }
             };
-            let leg = Leg::new(&snapshot, &source, hop, client, to);
+            let mut leg = Leg::new(&snapshot, &source, hop, client, to);
             if let Some(last) = last.take_if(|_| retry.tried(leg.endpoint)) {
                 match retry.pause() {
                     Some(pause) => sleep(pause).await,
@@ -120,7 +121,7 @@ impl Traffic {
                 }
             }
             let load = self.loads().add(leg.endpoint.ip());
-            let refusal = match self.follow(&leg, &source, client, retry.since()).await {
+            let refusal = match self.follow(&mut leg, &source, client, retry.since()).await {
                 Ok(way) => {
                     return Ok(Reached {
                         labels: leg.labels,

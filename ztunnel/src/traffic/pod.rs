@@ -5,14 +5,14 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use act::{
     certs::Certificates,
     config::Reader,
-    hbone::Pool,
+    hbone::{Budget, Patience, Pool},
     net::{Dialer, reset},
     telemetry::{Connection, FlowLabels},
 };
 use decide::model::{Refusal, ports};
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
     time::sleep,
 };
@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LiveConnection, TrafficOptions,
+    bounds::CONNECTIONS,
     live::{Live, rejudge},
     loads::Loads,
+    near::Neighbours,
 };
 
 /// Tells where the client of an accepted socket meant to go: [`act::net::original_destination`].
@@ -40,6 +42,10 @@ pub struct Pod {
     pub dialer: Dialer,
     /// Where redirected connections meant to go.
     pub origin: Origin,
+    /// The other pods of this node, on this worker.
+    pub neighbours: Neighbours,
+    /// What its connections may hold, on all workers.
+    pub budget: Budget,
     /// Bounds and timers.
     pub options: Arc<TrafficOptions>,
 }
@@ -56,7 +62,8 @@ struct Shared {
     live: Live,
     loads: Loads,
     holding: Semaphore,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    patience: Patience,
     handshakes: Semaphore,
     draining: CancellationToken,
     rejudging: AbortHandle,
@@ -81,7 +88,11 @@ impl Traffic {
                 live,
                 loads: Loads::default(),
                 holding: Semaphore::new(options.held),
-                places: Semaphore::new(options.connections),
+                places: Arc::new(Semaphore::new(options.connections)),
+                patience: Patience {
+                    budget: pod.budget.clone(),
+                    ..options.patience.clone()
+                },
                 handshakes: Semaphore::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
@@ -132,6 +143,11 @@ impl Traffic {
         &self.shared.handshakes
     }
 
+    /// How long a connection may stay silent, and what it may use.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.shared.patience
+    }
+
     pub(super) fn draining(&self) -> &CancellationToken {
         &self.shared.draining
     }
@@ -140,7 +156,7 @@ impl Traffic {
     ///
     /// # Errors
     /// [`Refusal::Overloaded`], or that nobody may address the mesh's own ports.
-    pub(super) fn place(&self, destination: SocketAddr) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub(super) fn place(&self, destination: SocketAddr) -> Result<OwnedSemaphorePermit, Refusal> {
         if ports::is_ours(destination.port()) {
             return Err(Refusal::ReservedPort(destination.port()));
         }
@@ -151,11 +167,12 @@ impl Traffic {
     ///
     /// # Errors
     /// [`Refusal::Overloaded`].
-    pub(super) fn room(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        self.shared.places.try_acquire().map_err(|_| {
-            let bound = self.shared.pod.options.connections;
-            Refusal::Overloaded(format!("{bound} connections of one pod are open").into())
-        })
+    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.shared
+            .places
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| CONNECTIONS.reached(self.shared.pod.options.connections))
     }
 
     /// Both ends of a fresh socket, which is tuned: who connects, and where to. `None` if it is gone already.

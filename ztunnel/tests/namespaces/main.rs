@@ -9,6 +9,7 @@
 mod capture;
 mod cni;
 mod life;
+mod near;
 mod node;
 mod passing;
 mod probes;

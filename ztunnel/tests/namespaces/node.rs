@@ -9,8 +9,8 @@ use std::{
 use act::{config::Reader, process::Readiness};
 use decide::{
     model::{
-        Action, AppliedPolicy, Capture, Datagrams, Identity, MeshSettings, MtlsMode, MtlsRules, ObjectRef, Operation,
-        Phase, Policy, PolicySet, PortMatch, Rule, Workload,
+        Action, AppliedPolicy, Capture, Datagrams, Fence, Identity, MeshSettings, MtlsMode, MtlsRules, ObjectRef,
+        Operation, Phase, Policy, PolicySet, PortMatch, Rule, Workload,
     },
     snapshot::Snapshot,
 };
@@ -126,6 +126,7 @@ pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
         owner: pod.uid.into(),
         ports: vec![],
         probed: Vec::new(),
+        fence: Fence::default(),
         capture,
         phase: Phase::Ready,
         waypoint: None,

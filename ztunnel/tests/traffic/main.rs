@@ -1,9 +1,11 @@
 //! Whole ways of connections through the traffic of captured pods, in one process.
 
 mod mesh;
+mod near;
 mod policy;
 mod seen;
 mod shortage;
+mod sockets;
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -12,22 +12,23 @@ use std::{
 use act::{
     certs::{Certificates, Hold, Leaf, local::LocalAuthority},
     config::Reader,
-    hbone::{Pool, PoolOptions, Target},
+    hbone::{Budget, Pool, PoolOptions, Target},
     net::{Dialer, Listen, Netns, listen},
 };
 use decide::{
     model::{
-        Action, AppliedPolicy, Capture, Endpoint, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet, Rule,
-        Service, ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
+        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet,
+        Rule, Service, ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
     },
     snapshot::Snapshot,
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    task::LocalSet,
+    task::{JoinHandle, LocalSet},
     time::timeout,
 };
-use ztunnel::traffic::{Pod, Traffic, TrafficOptions};
+use tokio_util::sync::CancellationToken;
+use ztunnel::traffic::{Neighbour, Pod, Traffic, TrafficOptions};
 
 /// Generous bound of whatever is waited for.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -88,7 +89,11 @@ pub(crate) struct Mesh {
     /// Who signs.
     pub(crate) authority: Arc<LocalAuthority>,
     holds: Vec<Hold>,
+    served: Served,
 }
+
+/// Pods that this process serves, by UID.
+type Served = Arc<Mutex<HashMap<String, Traffic>>>;
 
 impl Mesh {
     /// Nothing configured yet.
@@ -109,6 +114,7 @@ impl Mesh {
             certificates: Certificates::new(authority.clone()),
             authority,
             holds: Vec::new(),
+            served: Served::default(),
         }
     }
 
@@ -124,6 +130,7 @@ impl Mesh {
         self.holds.push(self.certificates.hold(&pod(name, address).identity));
         let origins: Origins = Arc::default();
         let known = origins.clone();
+        let served = self.served.clone();
         let traffic = Traffic::new(Pod {
             uid: name.into(),
             reader: self.reader.clone(),
@@ -134,10 +141,28 @@ impl Mesh {
                 let known = known.lock().expect("whole");
                 known.get(&from).copied().map_or_else(|| socket.local_addr(), Ok)
             }),
+            budget: Budget::default(),
+            neighbours: Arc::new(move |uid| {
+                let served = served.lock().expect("whole");
+                Some(Neighbour {
+                    traffic: served.get(uid)?.clone(),
+                    place: None,
+                    ended: CancellationToken::new(),
+                })
+            }),
             options: Arc::new(options),
         });
+        self.served
+            .lock()
+            .expect("whole")
+            .insert(name.to_owned(), traffic.clone());
         let ip = ip(address);
-        Captured { traffic, ip, origins }
+        Captured {
+            traffic,
+            ip,
+            origins,
+            listeners: Mutex::default(),
+        }
     }
 
     /// As [`Mesh::capture`], listening to everything.
@@ -147,6 +172,16 @@ impl Mesh {
         captured.listen(ports::OUTBOUND);
         captured.listen(ports::INBOUND_PLAINTEXT);
         captured
+    }
+
+    /// A pod is about to be served by somebody else.
+    pub(crate) fn leave(&self, name: &str) {
+        self.served.lock().expect("whole").remove(name);
+    }
+
+    /// Wants an identity no longer.
+    pub(crate) fn let_go(&mut self, identity: &Identity) {
+        self.holds.retain(|hold| hold.identity != *identity);
     }
 
     /// A leaf of this identity, for who is no captured pod.
@@ -179,6 +214,7 @@ pub(crate) struct Captured {
     pub(crate) traffic: Traffic,
     ip: IpAddr,
     origins: Origins,
+    listeners: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Captured {
@@ -192,7 +228,7 @@ impl Captured {
         let listener = listen(&Netns::own(), address).expect("listens");
         let listener = TcpListener::from_std(listener).expect("in a runtime");
         let traffic = self.traffic.clone();
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let traffic = traffic.clone();
                 tokio::spawn(async move {
@@ -204,12 +240,28 @@ impl Captured {
                 });
             }
         });
+        self.listeners.lock().expect("whole").push(listening);
     }
 
     /// A connection of the pod's application, redirected.
     pub(crate) async fn connect(&self, to: impl AsRef<str>) -> TcpStream {
         let to = to.as_ref().parse().expect("an address");
         self.redirected(self.ip, (self.ip, ports::OUTBOUND).into(), to).await
+    }
+
+    /// As [`Captured::connect`], from another address of the application's choice.
+    pub(crate) async fn connect_as(&self, from: &str, to: &str) -> TcpStream {
+        let to = to.parse().expect("an address");
+        self.redirected(ip(from), (self.ip, ports::OUTBOUND).into(), to).await
+    }
+
+    /// Stops listening.
+    pub(crate) async fn close(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.lock().expect("whole"));
+        for listener in listeners {
+            listener.abort();
+            let _ = listener.await;
+        }
     }
 
     /// A plaintext connection towards the pod, redirected.
@@ -247,6 +299,7 @@ pub(crate) fn pod(name: &str, address: &str) -> Workload {
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

@@ -9,6 +9,7 @@
 //! came in straight to the socket at the end of a stream; a relay reads that socket straight into what the tunnel
 //! will send.
 
+mod budget;
 mod buffers;
 mod client;
 mod connect;
@@ -21,6 +22,7 @@ mod keepalive;
 mod options;
 mod passage;
 mod patience;
+mod pipe;
 mod plain;
 mod pool;
 mod relay;
@@ -30,13 +32,15 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod turn;
 
+pub use budget::{Budget, Held, LEAST};
 pub use connect::{Connect, Traceparent, baggage, printable};
 pub use io::StreamIo;
 pub use options::TunnelOptions;
 pub use patience::Patience;
 pub use plain::relay_plain;
-pub use pool::{Key, Pool, PoolOptions, Target};
+pub use pool::{Key, Pool, PoolOptions, TUNNELS, Target};
 pub use relay::relay;
 pub use server::{Incoming, Tunnel};
 pub use stream::{Receiver, Sender, Stream, StreamError};

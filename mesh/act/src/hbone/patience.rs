@@ -15,10 +15,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::StreamError;
+use super::{Budget, StreamError};
 use crate::telemetry::{FLOW_TICK, Outcome};
 
-/// How long a connection may stay silent.
+/// How long a connection may stay silent, and what it may use.
 #[derive(Debug, Clone)]
 pub struct Patience {
     /// With both directions open.
@@ -27,6 +27,11 @@ pub struct Patience {
     pub half_closed: Duration,
     /// How often bytes are counted and silence is looked at.
     pub tick: Duration,
+    /// Pipes that one worker lends at a time for bulk between two sockets, each of up to 1 MiB; where none is left,
+    /// bulk is copied.
+    pub pipes: usize,
+    /// What flows between two sockets may hold in memory and pipes, together with all others that share it.
+    pub budget: Budget,
 }
 
 impl Default for Patience {
@@ -35,6 +40,8 @@ impl Default for Patience {
             idle: Duration::from_secs(24 * 3600),
             half_closed: Duration::from_secs(600),
             tick: FLOW_TICK,
+            pipes: 64,
+            budget: Budget::default(),
         }
     }
 }

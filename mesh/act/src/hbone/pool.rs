@@ -26,11 +26,19 @@ use super::{
 use crate::{
     certs::Leaf,
     net::Dialer,
+    telemetry::Bound,
     tls::{self, TlsError},
 };
 
 /// Tunnels lost under one CONNECT before its caller is told.
 const MOST_LOST: usize = 3;
+
+/// Tunnels of one pool.
+pub const TUNNELS: Bound = Bound {
+    name: "pod-tunnels",
+    flag: "--pod-tunnels",
+    what: "tunnels of one pod are open",
+};
 
 /// Everything that makes two tunnels different. Always compared as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -225,9 +233,7 @@ impl Pool {
             .map(|entry| entry.tunnels.len() + usize::from(entry.dialing.is_some()))
             .sum();
         if made >= options.tunnels {
-            return Err(Refusal::Overloaded(
-                format!("{} tunnels of one pod are open", options.tunnels).into(),
-            ));
+            return Err(TUNNELS.reached(options.tunnels));
         }
         let entry = entries.entry(key.clone()).or_default();
         let surplus = !entry.tunnels.is_empty();

@@ -247,6 +247,7 @@ fn log(labels: &FlowLabels, outcome: Option<&Outcome>, (sent, received): (u64, u
         dst.namespace = destination.map(|it| &*it.namespace),
         dst.identity = labels.destination.identity.as_ref().map(tracing::field::display),
         security = labels.security.label(),
+        way = labels.security.way(),
         bytes_sent = outcome.map(|_| sent),
         bytes_recv = outcome.map(|_| received),
         duration_ms = opened.map(|it| it.elapsed().as_secs_f64() * 1000.0),

@@ -53,6 +53,10 @@ pub enum Reporter {
 pub enum Security {
     /// Mutual TLS (HBONE).
     MutualTls,
+    /// Between two pods of one node, in their ztunnel's memory: both identities are proven, the same policies judge,
+    /// and nothing is on a wire. Metrics say `mutual_tls`, because dashboards and alerts ask that label which
+    /// traffic is unauthenticated or in the clear, and this is neither; the log says `way=same-node` beside it.
+    SameNode,
     /// Plaintext.
     None,
 }
@@ -97,7 +101,7 @@ pub struct Dropped(u32);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SeriesKey {
     reporter: Reporter,
-    security: Option<Security>,
+    security: Option<&'static str>,
     source: PartyKey,
     destination: PartyKey,
     service: Option<Arc<str>>,
@@ -125,9 +129,14 @@ impl Security {
     /// The label's value.
     pub fn label(self) -> &'static str {
         match self {
-            Self::MutualTls => "mutual_tls",
+            Self::MutualTls | Self::SameNode => "mutual_tls",
             Self::None => "none",
         }
+    }
+
+    /// Value of `way` in the log, where it is not the wire.
+    pub fn way(self) -> Option<&'static str> {
+        (self == Self::SameNode).then_some("same-node")
     }
 }
 
@@ -190,7 +199,7 @@ impl FlowLabels {
         let service = self.service.as_ref();
         SeriesKey {
             reporter: self.reporter,
-            security: others(3).then_some(self.security),
+            security: others(3).then_some(self.security.label()),
             source: self.source.key(told, 0),
             destination: self.destination.key(told, 1),
             service: service
@@ -244,7 +253,7 @@ impl SeriesKey {
     pub(super) fn labels(&self, dropped: Dropped) -> Vec<Label> {
         let mut labels = vec![Label::from_static_parts("reporter", self.reporter.label())];
         if let Some(security) = self.security {
-            labels.push(Label::from_static_parts(SECURITY, security.label()));
+            labels.push(Label::from_static_parts(SECURITY, security));
         }
         self.source.push(SOURCE, |label| dropped.keeps(0, label), &mut labels);
         self.destination

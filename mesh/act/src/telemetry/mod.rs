@@ -2,6 +2,7 @@
 //! only handles are touched (every event that resolves ten labels costs most of a microsecond).
 
 mod access;
+mod bound;
 mod connection;
 mod descriptions;
 mod dry_run;
@@ -12,6 +13,7 @@ mod options;
 mod request;
 
 pub use access::AccessLog;
+pub use bound::Bound;
 pub use connection::{Connection, FLOW_TICK, Outcome};
 pub use labels::{Dropped, FlowLabels, Party, Reporter, Security};
 pub use logs::{LogFormat, LogOptions, Logs};

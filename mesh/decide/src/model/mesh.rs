@@ -40,7 +40,8 @@ pub enum OutboundPolicy {
 /// How two captured pods of one node talk (design 13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum SameNode {
-    /// As the proxy chooses; the wire in this version.
+    /// Handed over in memory, where nothing but the two proxies' own node sees the connection anyway: see
+    /// [`crate::hop::carriage`].
     #[default]
     Auto,
     /// Always HBONE over the pods' interfaces.

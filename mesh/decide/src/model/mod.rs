@@ -22,7 +22,7 @@ pub use refusal::{Decider, Refusal};
 pub use route::{Backend, HeaderMatch, HttpRoute, PathMatch, Pattern, RouteMatch, RouteRule, ValueMatch};
 pub use service::{Endpoint, Service, ServiceKey, ServicePort};
 pub use waypoint::{Waypoint, WaypointEndpoint, WaypointFor, WaypointKey};
-pub use workload::{Capture, NamedPort, Phase, Workload};
+pub use workload::{Capture, Fence, NamedPort, Phase, Workload};
 
 /// Ports of the mesh inside a pod's network namespace (`wire.md`, the field's convention).
 pub mod ports {

@@ -4,8 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::Snapshot;
 use crate::model::{
-    BoundWaypoint, Capture, Endpoint, Identity, MeshSettings, Phase, PolicySet, Service, ServiceKey, ServicePort,
-    Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
+    BoundWaypoint, Capture, Endpoint, Fence, Identity, MeshSettings, Phase, PolicySet, Service, ServiceKey,
+    ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
 };
 
 /// A captured, ready pod on `node-1`, running as the service account of its own name.
@@ -21,6 +21,7 @@ pub(crate) fn pod(namespace: &str, name: &str, address: &str) -> Workload {
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

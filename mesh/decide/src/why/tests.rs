@@ -3,8 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     model::{
-        Action, Backend, BoundWaypoint, Capture, Decider, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch, Policy,
-        PolicySet, RouteMatch, RouteRule, Service, StringMatch, Waypoint, WaypointFor, Workload,
+        Action, Backend, BoundWaypoint, Capture, Decider, Fence, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch,
+        Policy, PolicySet, RouteMatch, RouteRule, Service, StringMatch, Waypoint, WaypointFor, Workload,
     },
     snapshot::testing::{
         allow, bound_waypoint, pod, policies, service, service_key, snapshot, waypoint, waypoint_key, waypoint_pod,
@@ -492,4 +492,39 @@ fn before_the_first_lists_nothing_is_promised() {
         assert!(!explained.allowed);
         assert!(explained.outcome.contains("not complete yet"), "{}", explained.outcome);
     }
+}
+
+#[test]
+fn pods_of_one_node_are_told_to_meet_in_memory_or_why_not() {
+    let near = |fence: Fence| {
+        let mut shop = Shop::new();
+        for pod in &mut shop.pods {
+            pod.node = "node-1".into();
+            pod.fence = if pod.name.starts_with("web") {
+                fence.clone()
+            } else {
+                Fence::Absent
+            };
+        }
+        shop.told("demo/client-1 10.1.1.1:8080")
+    };
+    assert_eq!(
+        near(Fence::Absent),
+        [
+            "ztunnel on node-1 hop: same node, in memory, to pod demo/web-1 at 10.1.1.1:8080",
+            "ztunnel on node-1 verify: holds valid leaves of both: spiffe://cluster.local/ns/demo/sa/client-1 and \
+             spiffe://cluster.local/ns/demo/sa/web-1",
+            "ztunnel on node-1 verdict: allowed: no policy restricts port 8080",
+            "allowed: pod demo/web-1 at 10.1.1.1:8080 is reached inside the node as \
+             spiffe://cluster.local/ns/demo/sa/client-1",
+        ]
+    );
+    let told = near(Fence::By("strict".into()));
+    assert_eq!(
+        told[1],
+        "ztunnel on node-1 same node: over the wire: NetworkPolicy demo/strict selects one of the pods"
+    );
+    assert!(outcome(&told).starts_with("allowed: mutual TLS reaches"), "{told:?}");
+    let told = near(Fence::Unread);
+    assert!(told[1].contains("NetworkPolicies cannot be read"), "{told:?}");
 }

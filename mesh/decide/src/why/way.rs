@@ -11,7 +11,7 @@ use super::{
     words::{full_name, listed, named, proxy_of},
 };
 use crate::{
-    hop::{Hop, candidates, hop, source_address},
+    hop::{Carriage, Hop, Wire, candidates, carriage, hop, source_address},
     model::{Capture, Decider, Identity, Refusal, ServiceKey, Workload, ports},
     pick::Choice,
     snapshot::Snapshot,
@@ -134,12 +134,7 @@ impl Way<'_> {
                     "plain TCP reaches {there}, where nothing of the mesh judges it"
                 ))
             }
-            Hop::Tunnel { to, workload, service } => {
-                let there = named(to, Some(&workload));
-                let among = self.among(service.as_ref(), asked_for, to);
-                self.tell(&at, "hop", format!("HBONE to {there}{among}"));
-                self.arrive(source, to, &workload)
-            }
+            Hop::Tunnel { to, workload, service } => self.reach_pod(source, asked_for, to, &workload, service.as_ref()),
             Hop::Waypoint {
                 waypoint,
                 endpoint,
@@ -183,6 +178,25 @@ impl Way<'_> {
         }
     }
 
+    /// To a pod that is captured, or serves HBONE itself.
+    fn reach_pod(
+        &mut self,
+        source: &Workload,
+        asked_for: SocketAddr,
+        to: SocketAddr,
+        workload: &Arc<Workload>,
+        service: Option<&ServiceKey>,
+    ) -> End {
+        let how = match carriage(self.snapshot, source, workload) {
+            Carriage::InMemory => "same node, in memory,",
+            Carriage::Wire(_) => "HBONE",
+        };
+        let there = named(to, Some(workload));
+        let among = self.among(service, asked_for, to);
+        self.tell(&proxy_of(source), "hop", format!("{how} to {there}{among}"));
+        self.arrive(source, to, workload)
+    }
+
     /// At the destination of a tunnel.
     fn arrive(&mut self, source: &Workload, to: SocketAddr, workload: &Arc<Workload>) -> End {
         if to.port() == ports::PROOF {
@@ -192,17 +206,26 @@ impl Way<'_> {
             ));
         }
         let (at_source, there) = (proxy_of(source), named(to, Some(workload)));
-        self.tell(
-            &at_source,
-            "verify",
-            format!("{there} must prove to be {}", workload.identity),
-        );
+        let how = carriage(self.snapshot, source, workload);
+        if let Carriage::Wire(why @ (Wire::Configured | Wire::Unread | Wire::Fenced(_))) = &how {
+            self.tell(&at_source, "same node", format!("over the wire: {why}"));
+        }
         let at = proxy_of(workload);
-        self.tell(
-            &at,
-            "verify",
-            format!("the client must prove to be {}", source.identity),
-        );
+        match &how {
+            Carriage::InMemory => {
+                let sentence = format!(
+                    "holds valid leaves of both: {} and {}",
+                    source.identity, workload.identity
+                );
+                self.tell(&at_source, "verify", sentence);
+            }
+            Carriage::Wire(_) => {
+                let sentence = format!("{there} must prove to be {}", workload.identity);
+                self.tell(&at_source, "verify", sentence);
+                let sentence = format!("the client must prove to be {}", source.identity);
+                self.tell(&at, "verify", sentence);
+            }
+        }
         if workload.capture == Capture::Native {
             self.tell(
                 &at,
@@ -213,6 +236,9 @@ impl Way<'_> {
         }
         let address = source_address(source, to.ip());
         match self.admitted(&at, workload, Some(&source.identity), address, to) {
+            Ok(()) if how == Carriage::InMemory => {
+                End::Arrives(format!("{there} is reached inside the node as {}", source.identity))
+            }
             Ok(()) => End::Arrives(format!("mutual TLS reaches {there} as {}", source.identity)),
             Err(end) => end,
         }

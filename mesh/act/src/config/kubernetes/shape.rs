@@ -44,6 +44,9 @@ pub(super) const NAMED: Shape = Fields(&[("metadata", METADATA)]);
 /// Metadata and the whole `spec`.
 pub(super) const SPEC: Shape = Fields(&[("metadata", METADATA), ("spec", Whole)]);
 
+/// A NetworkPolicy: whom it selects.
+pub(super) const NETWORK_POLICY: Shape = Fields(&[("metadata", METADATA), ("spec", Fields(&[("podSelector", Whole)]))]);
+
 /// An EndpointSlice.
 pub(super) const SLICE: Shape = Fields(&[
     ("metadata", METADATA),

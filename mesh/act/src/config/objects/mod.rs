@@ -7,6 +7,7 @@
 mod endpoint_slice;
 mod gateway;
 mod metadata;
+mod network_policy;
 mod pod;
 mod probe;
 mod read;
@@ -23,6 +24,7 @@ pub use gateway::{
     ReferenceGrant, Requirement, RouteNamespaces,
 };
 pub use metadata::{Metadata, OwnerReference};
+pub use network_policy::NetworkPolicy;
 pub use pod::{
     Container, ContainerPort, MIRROR, Pod, PodCondition, PodIp, PodPhase, PodSpec, PodStatus, Protocol, RestartPolicy,
     is_static_uid,
@@ -46,6 +48,8 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// `v1` Node.
     Node(Arc<Named>),
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy(Arc<NetworkPolicy>),
     /// `gateway.networking.k8s.io/v1` Gateway.
     Gateway(Arc<Gateway>),
     /// `gateway.networking.k8s.io/v1` HTTPRoute.
@@ -102,6 +106,7 @@ const KINDS: &[Known] = &[
     Known("Service", "", &["v1"], false),
     Known("EndpointSlice", "discovery.k8s.io", &["v1"], false),
     Known("Node", "", &["v1"], true),
+    Known("NetworkPolicy", "networking.k8s.io", &["v1"], false),
     Known("Gateway", GATEWAY_API, &["v1", "v1beta1"], false),
     Known("HTTPRoute", GATEWAY_API, &["v1", "v1beta1"], false),
     Known("ReferenceGrant", GATEWAY_API, &["v1", "v1beta1"], false),
@@ -136,6 +141,7 @@ impl Object {
             "Service" => Self::Service(Arc::new(Service::read(metadata, value)?)),
             "EndpointSlice" => Self::EndpointSlice(Arc::new(EndpointSlice::read(metadata, value)?)),
             "Node" => Self::Node(named(metadata)),
+            "NetworkPolicy" => Self::NetworkPolicy(Arc::new(NetworkPolicy::read(metadata, value))),
             "Gateway" => Self::Gateway(Arc::new(Gateway::read(metadata, value)?)),
             "HTTPRoute" => Self::HttpRoute(written(metadata)?),
             "ReferenceGrant" => Self::ReferenceGrant(Arc::new(ReferenceGrant::read(metadata, value)?)),
@@ -171,6 +177,7 @@ impl Object {
             Self::Service(_) => "Service",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Node(_) => "Node",
+            Self::NetworkPolicy(_) => "NetworkPolicy",
             Self::Gateway(_) => "Gateway",
             Self::HttpRoute(_) => "HTTPRoute",
             Self::ReferenceGrant(_) => "ReferenceGrant",
@@ -186,6 +193,7 @@ impl Object {
         match self {
             Self::Namespace(it) | Self::ServiceAccount(it) | Self::Node(it) => &it.metadata,
             Self::Pod(it) => &it.metadata,
+            Self::NetworkPolicy(it) => &it.metadata,
             Self::Service(it) => &it.metadata,
             Self::EndpointSlice(it) => &it.metadata,
             Self::Gateway(it) => &it.metadata,

@@ -13,7 +13,9 @@ use super::{
     selector::is_subset,
     waypoint::SERVED,
 };
-use crate::config::objects::{EndpointSlice, Gateway, Named, Object, Pod, ReferenceGrant, Service, Written};
+use crate::config::objects::{
+    EndpointSlice, Gateway, Named, NetworkPolicy, Object, Pod, ReferenceGrant, Service, Written,
+};
 
 /// What must be translated again, by kind.
 #[derive(Debug, Default)]
@@ -60,6 +62,7 @@ impl Translation {
             Object::Pod(new) => self.pod(&name, Some(new)),
             Object::Service(new) => self.service_object(&name, Some(new)),
             Object::EndpointSlice(new) => self.slice(&name, Some(new)),
+            Object::NetworkPolicy(new) => self.network_policy(&name, Some(new)),
             Object::Gateway(new) => self.gateway(&name, Some(new)),
             Object::HttpRoute(new) => self.route(&name, Some(new)),
             Object::ReferenceGrant(new) => self.grant(&name, Some(new)),
@@ -81,6 +84,7 @@ impl Translation {
             "Pod" => self.pod(&name, None),
             "Service" => self.service_object(&name, None),
             "EndpointSlice" => self.slice(&name, None),
+            "NetworkPolicy" => self.network_policy(&name, None),
             "Gateway" => self.gateway(&name, None),
             "HTTPRoute" => self.route(&name, None),
             "ReferenceGrant" => self.grant(&name, None),
@@ -234,6 +238,17 @@ impl Translation {
         for slice in versions.iter().flatten() {
             if let Some(service) = slice.service() {
                 self.dirty.services.insert(Name::new(&name.namespace, service.clone()));
+            }
+        }
+    }
+
+    fn network_policy(&mut self, name: &Name, new: Option<Arc<NetworkPolicy>>) {
+        let Some(versions) = self.store.network_policies.change(name, new) else {
+            return;
+        };
+        for (pod_name, pod) in self.store.pods.in_namespace(&name.namespace) {
+            if versions.iter().any(|policy| policy.selects(&pod.metadata.labels)) {
+                self.dirty.pods.insert(pod_name.clone());
             }
         }
     }

@@ -59,6 +59,8 @@ pub(super) struct Translation {
     /// Settings where no MeshConfig says otherwise.
     defaults: Arc<MeshSettings>,
     store: Store,
+    /// Whether every NetworkPolicy there is was told.
+    fences_read: bool,
     dirty: Dirty,
     policies: Policies,
     peers: PeerAuthentications,
@@ -97,6 +99,7 @@ impl Translation {
         let defaults = Arc::new(defaults);
         Self {
             store: Store::default(),
+            fences_read: false,
             dirty: Dirty::default(),
             policies: Policies::default(),
             peers: PeerAuthentications::default(),
@@ -130,6 +133,12 @@ impl Translation {
             }
             Change::Reject(problem) => self.problems.reject(problem),
             Change::Accept(object) => self.problems.accept(&object),
+            Change::Fences(read) => {
+                if self.fences_read != read {
+                    self.fences_read = read;
+                    self.dirty.pods.extend(self.store.pods.names().cloned());
+                }
+            }
             Change::Complete => {
                 self.changed |= !self.snapshot.complete;
                 self.snapshot.complete = true;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{claims::Claims, name::Name, selector::is_subset};
-use crate::config::objects::{EndpointSlice, Gateway, Named, Pod, ReferenceGrant, Service, Written};
+use crate::config::objects::{EndpointSlice, Gateway, Named, NetworkPolicy, Pod, ReferenceGrant, Service, Written};
 
 /// Objects of one kind.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub(super) struct Store {
     pub(super) pods: Kind<Pod>,
     pub(super) services: Kind<Service>,
     pub(super) slices: Kind<EndpointSlice>,
+    pub(super) network_policies: Kind<NetworkPolicy>,
     pub(super) gateways: Kind<Gateway>,
     pub(super) routes: Kind<Written>,
     pub(super) grants: Kind<ReferenceGrant>,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use decide::model::{Capture, Identity, NamedPort, Phase, ServiceKey, WaypointFor, Workload};
+use decide::model::{Capture, Fence, Identity, NamedPort, Phase, ServiceKey, WaypointFor, Workload};
 
 use super::{
     Translation,
@@ -129,6 +129,7 @@ impl Translation {
                 .referrers(name)
                 .map(Name::service_key)
                 .collect::<Vec<ServiceKey>>(),
+            fence: self.fence(pod),
             policies,
         };
         let touched = self.reach.set(name, judged.touches);
@@ -180,6 +181,16 @@ impl Translation {
                 Capture::Awaited
             }
         }
+    }
+
+    /// The first NetworkPolicy of its namespace that selects the pod.
+    fn fence(&self, pod: &Pod) -> Fence {
+        if !self.fences_read {
+            return Fence::Unread;
+        }
+        let mut policies = self.store.network_policies.in_namespace(&pod.metadata.namespace);
+        let first = policies.find(|(_, policy)| policy.selects(&pod.metadata.labels));
+        first.map_or(Fence::Absent, |(name, _)| Fence::By(name.name.clone()))
     }
 
     /// Where nodes tell what they captured, only their word counts.

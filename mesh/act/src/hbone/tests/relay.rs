@@ -231,6 +231,7 @@ async fn a_silent_connection_ends_when_patience_does() {
         idle: Duration::from_millis(300),
         half_closed: Duration::from_millis(100),
         tick: Duration::from_millis(20),
+        ..Patience::default()
     };
     let (mut client, near, _far, _server) = way(&patience).await;
     assert!(is_reset(&mut client).await);
