@@ -86,6 +86,10 @@ impl NodePods {
             "weft_grace_cut_total",
             "Connections that were still open when the grace of a ztunnel that was asked to stop ended"
         );
+        metrics::describe_counter!(
+            "weft_handshakes_dropped_total",
+            "Connections dropped because too many handshakes of one pod were unfinished"
+        );
         Self {
             settings,
             number,

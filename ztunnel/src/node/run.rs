@@ -120,6 +120,7 @@ fn settings(
         traffic: Arc::new(TrafficOptions {
             hold: options.hold,
             connections: options.pod_connections as usize,
+            congestion: options.congestion.as_deref().map(Into::into),
             ..TrafficOptions::default()
         }),
         drain: options.drain,
