@@ -19,6 +19,9 @@ const PATHS: [&str; 2] = [
 /// An empty chain in our table: it was off, and we turned it on. A flush of the table keeps it.
 const WAS_OFF: &str = "tcp_migrate_req_was_off";
 
+/// It is said once that it cannot be set: what keeps us from it keeps us everywhere.
+static SAID: Once = Once::new();
+
 /// Turns it on in a namespace where our table stands, and remembers there that it was off.
 pub(super) async fn on(netns: &Netns) {
     if is_on(netns) != Some(false) {
@@ -29,7 +32,6 @@ pub(super) async fn on(netns: &Netns) {
         Ok(_) => write(netns, "1").map_err(|why| why.to_string()),
         Err(why) => Err(why.to_string()),
     };
-    static SAID: Once = Once::new();
     if let Err(why) = done {
         SAID.call_once(|| {
             tracing::warn!(

@@ -258,10 +258,11 @@ impl Life {
     /// Takes listeners of elders beside those that are open. `false`: none of them is new.
     fn add(&self, theirs: Vec<(u16, TcpListener)>) -> bool {
         let _heirs = self.heirs.lock().unwrap_or_else(PoisonError::into_inner);
-        let more = self.doors.borrow().as_ref().and_then(|doors| doors.with(theirs));
-        let is_new = more.is_some();
-        more.map(|doors| self.doors.send_replace(Some(doors)));
-        is_new
+        let Some(more) = self.doors.borrow().as_ref().and_then(|doors| doors.with(theirs)) else {
+            return false;
+        };
+        self.doors.send_replace(Some(more));
+        true
     }
 
     /// Waits for everything a pod needs before its connections may come. `None` when somebody younger took it.
