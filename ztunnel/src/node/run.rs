@@ -15,7 +15,11 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{NodePods, Options, Settings};
-use crate::{traffic::TrafficOptions, zds};
+use crate::{
+    resolve::{Resolver, name_servers, over_network},
+    traffic::TrafficOptions,
+    zds,
+};
 
 /// How often gauges are published.
 const GAUGES: Duration = Duration::from_secs(5);
@@ -46,6 +50,8 @@ async fn live(options: &Options) -> Result<(), Failure> {
     let workers = Workers::start(options.worker_count(), "worker")
         .map_err(|why| Failure(format!("no workers can be started: {why}")))?;
     let stopping = CancellationToken::new();
+    // Of the process itself: hosts outside the cluster are resolved where the node can, the pod or not.
+    let resolv_conf = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
     let settings = Settings {
         node: options.node.as_str().into(),
         reader: reader.clone(),
@@ -54,6 +60,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         traffic: Arc::new(TrafficOptions {
             hold: options.hold,
             connections: options.pod_connections as usize,
+            names: Resolver::new(over_network(name_servers(&resolv_conf))),
             ..TrafficOptions::default()
         }),
         drain: options.drain,

@@ -8,6 +8,7 @@
 
 mod arrival;
 mod courtesy;
+mod failures;
 mod hold;
 mod inbound;
 mod leg;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LiveConnection, TrafficOptions,
+    failures::Failures,
     live::{Live, rejudge},
     loads::Loads,
 };
@@ -54,6 +55,7 @@ struct Shared {
     pool: Pool,
     live: Live,
     loads: Loads,
+    failures: Failures,
     holding: Semaphore,
     places: Semaphore,
     handshakes: Semaphore,
@@ -73,6 +75,7 @@ impl Traffic {
                 pool: Pool::new(options.pool.clone()),
                 live,
                 loads: Loads::default(),
+                failures: Failures::default(),
                 holding: Semaphore::new(options.held),
                 places: Semaphore::new(options.connections),
                 handshakes: Semaphore::new(options.unauthenticated),
@@ -114,6 +117,10 @@ impl Traffic {
 
     pub(super) fn loads(&self) -> &Loads {
         &self.shared.loads
+    }
+
+    pub(super) fn failures(&self) -> &Failures {
+        &self.shared.failures
     }
 
     pub(super) fn holding(&self) -> &Semaphore {

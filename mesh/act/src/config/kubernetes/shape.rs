@@ -53,6 +53,8 @@ pub(super) const SLICE: Shape = Fields(&[
             ("conditions", Whole),
             ("targetRef", Whole),
             ("nodeName", Whole),
+            ("zone", Whole),
+            ("hints", Whole),
         ]),
     ),
     ("ports", Whole),
