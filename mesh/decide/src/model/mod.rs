@@ -18,7 +18,7 @@ pub use external::{
     EXTERNAL_SERVICE, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Resolution, Visibility,
 };
 pub use identity::{Identity, NotAnIdentity};
-pub use mesh::{MeshSettings, OutboundPolicy, SameNode};
+pub use mesh::{Datagrams, MeshSettings, OutboundPolicy, SameNode};
 pub use policy::{
     Action, AppliedPolicy, BoundWaypoint, Condition, ConditionKey, IpMatch, MtlsMode, MtlsRules, Operation, Policy,
     PolicySet, PortMatch, Rule, Source, StringMatch,
