@@ -13,7 +13,7 @@ use std::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 
-use super::{logs, options::Told};
+use super::{descriptions, logs, options::Told};
 
 /// A series nobody touched for this long leaves `/metrics`.
 const IDLE: Duration = Duration::from_secs(600);
@@ -78,6 +78,7 @@ impl Metrics {
         let prometheus = recorder.handle();
         // A recorder installed by somebody else in this process (a test) stays: ours then measures nothing.
         let _ = metrics::set_global_recorder(recorder);
+        descriptions::describe();
         Self { prometheus }
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod connection;
+mod descriptions;
 mod dry_run;
 mod labels;
 mod logs;
