@@ -147,7 +147,10 @@ impl Life {
             dialer: Dialer {
                 netns: self.netns.clone(),
                 mark: Some(SO_MARK),
-                options: SocketOptions::default(),
+                options: SocketOptions {
+                    congestion: settings.traffic.congestion.clone(),
+                    ..SocketOptions::default()
+                },
             },
             origin: Arc::new(original_destination),
             options: settings.traffic.clone(),

@@ -49,6 +49,10 @@ pub struct Options {
     #[arg(long, env = "WEFT_POD_CONNECTIONS", value_name = "COUNT", default_value_t = 32768,
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub pod_connections: u32,
+    /// TCP congestion control of connections between nodes, such as cubic; by default the host's. Hops inside a node
+    /// always use cubic
+    #[arg(long, env = "WEFT_CONGESTION", value_name = "NAME")]
+    pub congestion: Option<String>,
     /// The CA.
     #[command(flatten)]
     pub ca: CaOptions,

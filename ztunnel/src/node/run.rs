@@ -60,6 +60,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
             hold: options.hold,
             connections: options.pod_connections as usize,
             names: Resolver::new(over_network(name_servers(&resolv_conf))),
+            congestion: options.congestion.as_deref().map(Into::into),
             ..TrafficOptions::default()
         }),
         drain: options.drain,

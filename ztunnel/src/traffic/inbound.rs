@@ -26,7 +26,7 @@ impl Traffic {
             metrics::counter!("weft_handshakes_dropped_total").increment(1);
             return reset(socket);
         };
-        let accepted = self.authenticated(socket).await;
+        let accepted = Box::pin(self.authenticated(socket)).await;
         drop(handshake);
         let (mut tunnel, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -79,7 +79,8 @@ impl Traffic {
         };
         let mut tracked = self.registry().track(Direction::Inbound, client, to, Some(identity));
         let admitted = tokio::select! {
-            admitted = self.admit(&tracked, client, to) => admitted,
+            // Boxed, so that a connection that only relays keeps no room for how it came about.
+            admitted = Box::pin(self.admit(&tracked, client, to)) => admitted,
             () = incoming.gone() => return,
         };
         let Admitted { own, allowed_by, app } = match admitted {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use act::{
     hbone::{relay, relay_plain},
-    net::reset,
+    net::{SocketOptions, reset},
     telemetry::{Connection, FlowLabels},
 };
 use decide::{
@@ -53,13 +53,15 @@ impl Traffic {
         let Some((client, to)) = self.ends(&socket) else {
             return reset(socket);
         };
+        SocketOptions::set_local(&socket);
         let _place = match self.place(to) {
             Ok(place) => place,
             Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
         };
         let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
         let reached = tokio::select! {
-            reached = self.reach(client, to) => reached,
+            // Boxed, so that a connection that only relays keeps no room for how it came about.
+            reached = Box::pin(self.reach(client, to)) => reached,
             // The client is gone: nobody is left to dial for.
             _ = socket.ready(Interest::ERROR) => return,
         };

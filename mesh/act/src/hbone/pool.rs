@@ -169,7 +169,7 @@ impl Pool {
                     Checkout::Wait(dialing) => dialing.await?,
                     Checkout::Tunnel(tunnel, slot) => {
                         reached.store(true, Relaxed);
-                        match ask(tunnel.requests(), slot, connect).await {
+                        match ask(tunnel.shared(), slot, connect).await {
                             Ok(stream) => return Ok(stream),
                             Err(ConnectError::Refused(refusal)) => return Err(refusal),
                             Err(ConnectError::TunnelLost(refusal)) => {
@@ -238,9 +238,7 @@ async fn make(attempt: Attempt, surplus: bool, dial: BoxFuture<Result<Transport,
     let address = attempt.key.address;
     let made = timeout(options.deadline, async {
         let transport = dial.await?;
-        ClientTunnel::over(transport, surplus, &options.tunnel)
-            .await
-            .map_err(|error| Refusal::ConnectFailed(address, error.to_string().into()))
+        Ok(ClientTunnel::over(transport, surplus, &options.tunnel))
     });
     let (tunnel, driver) = made
         .await
@@ -342,7 +340,7 @@ async fn dial(target: Target) -> Result<Transport, Refusal> {
         .connect(target.address)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let (io, peer) = tls::connect(&target.leaf, socket, &target.expected)
+    let (channel, peer) = tls::connect(&target.leaf, socket, &target.expected)
         .await
         .map_err(|error| match error {
             TlsError::Io(why) => failed(why.to_string()),
@@ -359,7 +357,7 @@ async fn dial(target: Target) -> Result<Transport, Refusal> {
         peer_serial = %peer.serial(),
         "tunnel established"
     );
-    Ok(Transport::new(io, peer.not_after().min(target.leaf.not_after)))
+    Ok(Transport::secured(channel, peer.not_after().min(target.leaf.not_after)))
 }
 
 /// `reached`: a tunnel was there, and only its answer was not.
