@@ -168,7 +168,7 @@ impl Snapshot {
 
     /// The zone a workload runs in, if anybody tells: its own label (`topology.kubernetes.io/zone`, which newer
     /// clusters copy there from the node), else what the endpoints of its node say of theirs.
-    pub fn zone_of(&self, workload: &Workload) -> Option<&Arc<str>> {
+    pub fn zone_of<'a>(&'a self, workload: &'a Workload) -> Option<&'a Arc<str>> {
         let own = workload.labels.get(ZONE);
         own.or_else(|| self.node_zones.get(&workload.node))
     }

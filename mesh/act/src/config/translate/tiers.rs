@@ -15,8 +15,8 @@ use crate::config::objects::{ServiceSpec, SliceEndpoint, SliceHint};
 pub(super) struct Near {
     pub(super) node: Option<Arc<str>>,
     pub(super) zone: Option<Arc<str>>,
-    for_nodes: BTreeSet<Arc<str>>,
-    for_zones: BTreeSet<Arc<str>>,
+    pub(super) for_nodes: BTreeSet<Arc<str>>,
+    pub(super) for_zones: BTreeSet<Arc<str>>,
 }
 
 /// How near endpoints are to be.
