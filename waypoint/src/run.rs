@@ -69,6 +69,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
         Listen {
             address: options.listen,
             transparent: false,
+            shared: false,
         },
     )
     .and_then(Acceptor::new)
@@ -89,6 +90,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
         metrics,
         logs: Some(logs),
         readiness,
+        prover: None,
         parts: Vec::new(),
     };
     admin.serve(&options.admin, &end).await?;

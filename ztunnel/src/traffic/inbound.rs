@@ -11,7 +11,7 @@ use act::{
 use decide::model::{Refusal, ServiceKey, Workload};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Direction, Traffic, arrival::Admitted};
+use super::{Direction, Traffic, arrival::Admitted, proof};
 
 /// Who is behind the streams of one tunnel.
 struct Behind {
@@ -62,6 +62,9 @@ impl Traffic {
     async fn stream(&self, mut incoming: Incoming, behind: &Behind) {
         let (identity, client) = (behind.peer.identity(), behind.client);
         let asked = incoming.authority();
+        if let Some(to) = asked.as_ref().ok().copied().filter(|to| proof::is_meant(*to)) {
+            return self.prove(incoming, behind.peer.identity(), to).await;
+        }
         let to = asked.clone().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let service = self.service_named(incoming.host());
         let trace = incoming.traceparent().map(|trace| trace.trace());

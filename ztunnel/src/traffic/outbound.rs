@@ -26,6 +26,7 @@ use super::{
     leg::{Leg, Way, departure},
     loads::Load,
     pod::refuse,
+    proof,
     retry::{Retry, is_the_endpoints},
 };
 
@@ -54,7 +55,12 @@ impl Traffic {
             return reset(socket);
         };
         SocketOptions::set_local(&socket);
-        let _place = match self.place(to) {
+        let place = if proof::is_meant(to) {
+            self.room()
+        } else {
+            self.place(to)
+        };
+        let _place = match place {
             Ok(place) => place,
             Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
         };
@@ -67,6 +73,9 @@ impl Traffic {
         };
         let Reached { labels, way, load } = match reached {
             Ok(reached) => reached,
+            Err(unreached) if proof::is_meant(to) => {
+                return proof::tell(socket, *unreached.labels, &unreached.refusal).await;
+            }
             Err(unreached) if unreached.waypoint => {
                 let patience = self.pod().options.courtesy;
                 return refuse_kindly(socket, *unreached.labels, &unreached.refusal, patience).await;

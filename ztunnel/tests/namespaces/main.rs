@@ -13,4 +13,6 @@ mod life;
 mod node;
 mod passing;
 mod probes;
+mod proxy;
+mod upgrade;
 mod world;

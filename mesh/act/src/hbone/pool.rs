@@ -147,6 +147,19 @@ impl Pool {
         self.shared.lock().values().map(|entry| entry.tunnels.len()).sum()
     }
 
+    /// Takes out the tunnels of every key that is not wanted: streams in them live on, no new one comes.
+    pub fn retain(&self, wanted: impl Fn(&Key) -> bool) {
+        let entries = self.shared.lock();
+        let gone = entries.iter().filter(|(key, _)| !wanted(key));
+        let gone: Vec<_> = gone
+            .flat_map(|(key, entry)| entry.tunnels.iter().map(move |tunnel| (key.clone(), tunnel.clone())))
+            .collect();
+        drop(entries);
+        for (key, tunnel) in gone {
+            self.shared.forget(&key, &tunnel);
+        }
+    }
+
     /// Whether nothing is left of any peer.
     #[cfg(test)]
     pub(super) fn is_forgotten(&self) -> bool {
