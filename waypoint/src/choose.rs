@@ -238,6 +238,11 @@ fn along(hop: &Hop, endpoint: SocketAddr) -> Result<Chosen, Refusal> {
         }
         Hop::Plain { to, workload, service } => (direct(*to, None), workload.clone(), service.clone()),
         Hop::Passthrough => (direct(endpoint, None), None, None),
+        Hop::External { to, .. } => (direct(*to, None), None, None),
+        Hop::Resolve { service, .. } => {
+            let why = "a waypoint resolves no names".into();
+            return Err(Refusal::NoExternalEndpoint(service.key.clone(), why));
+        }
         Hop::Hold(refusal) | Hop::Refuse(refusal) => return Err(refusal.clone()),
     };
     Ok(Chosen {

@@ -2,12 +2,13 @@
 //!
 //! In: pods and their network namespaces over ZDS ([`zds`]), the snapshot. Out: rules that lead into the mesh
 //! ([`capture`]), listeners inside the pods ([`node`], from a predecessor by [`handover`]), connections carried
-//! ([`traffic`]). Never: HTTP beyond
+//! ([`traffic`]), hosts outside resolved ([`resolve`]). Never: HTTP beyond
 //! CONNECT.
 
 pub mod capture;
 pub mod cni;
 pub mod handover;
 pub mod node;
+pub mod resolve;
 pub mod traffic;
 pub mod zds;

@@ -51,6 +51,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("authorizationpolicies", "/apis/weft.dev/v1alpha1/authorizationpolicies"),
     ("peerauthentications", "/apis/weft.dev/v1alpha1/peerauthentications"),
     ("trafficpolicies", "/apis/weft.dev/v1alpha1/trafficpolicies"),
+    ("externalservices", "/apis/weft.dev/v1alpha1/externalservices"),
     ("meshconfigs", "/apis/weft.dev/v1alpha1/meshconfigs"),
     ("mesh-daemonsets", "/apis/apps/v1/namespaces/weft-system/daemonsets"),
     ("mesh-deployments", "/apis/apps/v1/namespaces/weft-system/deployments"),

@@ -43,6 +43,7 @@ const KINDS: &[(&str, &str, bool)] = &[
     ("AuthorizationPolicy", "authorizationpolicies", true),
     ("PeerAuthentication", "peerauthentications", true),
     ("TrafficPolicy", "trafficpolicies", true),
+    ("ExternalService", "externalservices", true),
     ("MeshConfig", "meshconfigs", false),
     ("CustomResourceDefinition", "customresourcedefinitions", false),
     ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", false),

@@ -42,7 +42,7 @@ imagePullSecrets:
   resources: [gateways, httproutes, referencegrants]
   verbs: [get, list, watch]
 - apiGroups: [weft.dev]
-  resources: [authorizationpolicies, meshconfigs, peerauthentications, trafficpolicies]
+  resources: [authorizationpolicies, externalservices, meshconfigs, peerauthentications, trafficpolicies]
   verbs: [get, list, watch]
 {{- end }}
 

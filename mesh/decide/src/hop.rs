@@ -3,6 +3,7 @@
 mod bound;
 mod candidates;
 mod carriage;
+mod external;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,12 +13,13 @@ use std::{
 pub use bound::{Bound, bound};
 pub use candidates::{Candidate, candidates};
 pub use carriage::{Carriage, Wire, carriage};
+pub use external::hop_to_resolved;
 
 use self::candidates::pick_candidate;
 use crate::{
     model::{
-        BoundWaypoint, Capture, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint, WaypointEndpoint, WaypointFor,
-        WaypointKey, Workload, ports,
+        BoundWaypoint, Capture, ExternalService, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint,
+        WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
     },
     pick::{Choice, pick},
     snapshot::Snapshot,
@@ -29,6 +31,22 @@ use crate::{
 pub enum Hop {
     /// Out of the mesh, as addressed.
     Passthrough,
+    /// Out of the mesh, to where an ExternalService leads.
+    External {
+        /// Which.
+        service: Arc<ExternalService>,
+        /// Where.
+        to: SocketAddr,
+    },
+    /// Out of the mesh, to a name that is to be resolved first: then [`hop_to_resolved`] decides.
+    Resolve {
+        /// The ExternalService that was addressed.
+        service: Arc<ExternalService>,
+        /// Name to resolve.
+        host: Arc<str>,
+        /// Port to connect to.
+        port: u16,
+    },
     /// Plain TCP to a destination that speaks no HBONE.
     Plain {
         /// Where.
@@ -88,10 +106,18 @@ pub fn hop(snapshot: &Snapshot, source: &Workload, destination: SocketAddr, choi
     } else if is_ours(snapshot, destination.ip()) {
         Hop::Hold(Refusal::UnknownAddress(destination))
     } else {
-        match snapshot.mesh.outbound {
-            OutboundPolicy::AllowAny => Hop::Passthrough,
-            OutboundPolicy::RegistryOnly => Hop::Refuse(Refusal::OutsideRegistry(destination)),
-        }
+        let external = snapshot.external.at(&source.namespace, destination.ip());
+        external
+            .and_then(|service| way.to_external(service, destination))
+            .unwrap_or_else(|| unknown(snapshot, destination))
+    }
+}
+
+/// Towards what nobody described.
+fn unknown(snapshot: &Snapshot, destination: SocketAddr) -> Hop {
+    match snapshot.mesh.outbound {
+        OutboundPolicy::AllowAny => Hop::Passthrough,
+        OutboundPolicy::RegistryOnly => Hop::Refuse(Refusal::OutsideRegistry(destination)),
     }
 }
 
@@ -168,7 +194,7 @@ impl Way<'_> {
         if let Some(waypoint) = self.taken(service.waypoint.as_ref(), WaypointFor::Service) {
             return self.through(waypoint, addressed, Some(key.clone()));
         }
-        match pick_candidate(self.snapshot, service, addressed.port(), self.choice) {
+        match pick_candidate(self.snapshot, service, addressed.port(), self.source, self.choice) {
             Ok(picked) => self.to_candidate(service, Some(addressed), &picked),
             Err(refusal @ Refusal::UnknownAddress(_)) => Hop::Hold(refusal),
             Err(refusal) => Hop::Refuse(refusal),

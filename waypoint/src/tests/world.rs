@@ -310,6 +310,7 @@ pub(super) fn put_service(snapshot: &mut Snapshot, name: &str, address: &str, po
         node: Some(pod.node.clone()),
         ports: [(80, 8080)].into(),
         ready: true,
+        leaving: false,
     };
     snapshot.put_service(Arc::new(Service {
         key: service_key(name),
@@ -321,6 +322,7 @@ pub(super) fn put_service(snapshot: &mut Snapshot, name: &str, address: &str, po
         }],
         endpoints: pods.iter().map(endpoint).collect(),
         publish_not_ready: false,
+        tiers: Arc::default(),
         waypoint: Some(key()),
         policies: set(Vec::new()),
         routes: Arc::new([]),

@@ -32,7 +32,7 @@ mod wish;
 pub use agent::Agent;
 pub use cluster::{Cluster, TellError};
 pub use host::{Host, MasqueradeMark, ProbeOptions};
-pub use namespace::{NamespaceError, PodNamespace, Standing};
+pub use namespace::{NamespaceError, PodNamespace, Standing, Terms};
 pub use namespaces::Namespaces;
 pub use options::{AgentOptions, Command, Options, RulesOptions};
 pub use ports::{Guard, Ports};

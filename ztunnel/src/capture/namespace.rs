@@ -12,6 +12,7 @@ use std::{
 };
 
 use act::net::Netns;
+use decide::model::Exclusions;
 use rustix::fs::{OFlags, fstat, fstatfs, stat};
 
 use super::{
@@ -83,6 +84,17 @@ pub enum NamespaceError {
     /// The system says no.
     #[error("{0} cannot be used: {1}")]
     System(PathBuf, io::Error),
+}
+
+/// What the rules in a pod's namespace are to say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Where nothing unproven may come in.
+    pub guard: Guard,
+    /// What its node's kubelet may reach past the ztunnel.
+    pub probes: Probes,
+    /// What the pod's own connections bypass the ztunnel for.
+    pub exclusions: Exclusions,
 }
 
 /// How far the rules in a namespace go.
@@ -208,9 +220,9 @@ impl PodNamespace {
     ///
     /// # Errors
     /// [`ProgramError`]; what was in force before is in force still.
-    pub async fn capture(&self, guard: &Guard, probes: &Probes) -> Result<(), ProgramError> {
+    pub async fn capture(&self, terms: &Terms) -> Result<(), ProgramError> {
         let rules = self
-            .rules(guard.clone(), probes.clone())
+            .rules(terms.clone())
             .map_err(|why| ProgramError::NotRun { program: "nft", why })?;
         self.routes("add", "replace").await?;
         nft(&self.netns, &rules::captured(&rules)).await?;
@@ -296,15 +308,16 @@ impl PodNamespace {
         Ok(sockets)
     }
 
-    fn rules(&self, guard: Guard, probes: Probes) -> io::Result<Rules> {
+    fn rules(&self, terms: Terms) -> io::Result<Rules> {
         let listening = self.sockets()?.listening;
         let range = self
             .netns
             .run(|| fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range"));
         let ephemeral = range.ok().and_then(|range| port_range(&range));
         Ok(Rules {
-            guard,
-            probes,
+            guard: terms.guard,
+            probes: terms.probes,
+            exclusions: terms.exclusions,
             listening,
             ephemeral: ephemeral.unwrap_or_else(|| Rules::default().ephemeral),
         })

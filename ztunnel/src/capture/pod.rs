@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use super::{
-    Cluster, Guard, Host, NamespaceError, Namespaces, PodNamespace, Ports, Probes, Standing, Tally, TellError, Wish,
+    Cluster, Guard, Host, NamespaceError, Namespaces, PodNamespace, Ports, Probes, Standing, Tally, TellError, Terms,
+    Wish,
 };
 use crate::zds::{Announced, Announcements, Pod};
 
@@ -38,7 +39,7 @@ pub(super) struct PodTask {
     /// Its namespace, while it has one.
     pub(super) namespace: Option<PodNamespace>,
     /// What the rules in force say; unknown right after a start.
-    pub(super) in_force: Option<(Guard, Probes)>,
+    pub(super) in_force: Option<Terms>,
     /// Who it is, as far as an object has said.
     pub(super) pod: Option<Pod>,
     /// Whether it was to be captured before this agent started: if it is not, it ran uncaptured.
@@ -67,7 +68,7 @@ struct Vanished;
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Look,
-    Capture(&'a Guard, &'a Probes),
+    Capture(&'a Terms),
     Release,
     Remove,
 }
@@ -133,17 +134,21 @@ impl PodTask {
             self.wait_for_ztunnel(&namespace, wish).await?;
         }
         // the host's side first: a pod that expects it would refuse its probes meanwhile
-        let rules = (self.guard(wish), self.admit(&namespace, wish).await);
-        if self.in_force.as_ref() != Some(&rules) || standing != Standing::Captured {
+        let terms = Terms {
+            guard: self.guard(wish),
+            probes: self.admit(&namespace, wish).await,
+            exclusions: wish.exclusions.clone(),
+        };
+        if self.in_force.as_ref() != Some(&terms) || standing != Standing::Captured {
             self.in_force = None;
-            self.does(&namespace, Step::Capture(&rules.0, &rules.1)).await?;
-            self.in_force = Some(rules.clone());
+            self.does(&namespace, Step::Capture(&terms)).await?;
+            self.in_force = Some(terms.clone());
             tracing::info!(pod = %wish.pod.name, namespace = %wish.pod.namespace, uid = %self.uid, "captured");
         }
         self.means.tally.captured(&wish.pod, namespace.inode());
         tokio::select! {
             never = self.tell(&wish.pod) => match never {},
-            ended = self.watch(&namespace, wish, &rules.1) => ended,
+            ended = self.watch(&namespace, wish, &terms) => ended,
         }
     }
 
@@ -231,14 +236,14 @@ impl PodTask {
 
     /// A captured pod: counts, and repairs rules that somebody removed, until its namespace vanishes, or probes
     /// come from elsewhere.
-    async fn watch(&self, namespace: &PodNamespace, wish: &Wish, probes: &Probes) -> Result<(), Vanished> {
+    async fn watch(&self, namespace: &PodNamespace, wish: &Wish, terms: &Terms) -> Result<(), Vanished> {
         let (mut wait, longest) = COUNT;
         let (mut host, mut changes) = (self.means.host.changes(), namespace.changes());
         loop {
             self.count(namespace).await;
             let next = Instant::now() + wait;
             while Instant::now() < next {
-                if self.means.host.let_through(&wish.probed) != *probes {
+                if self.means.host.let_through(&wish.probed) != terms.probes {
                     return Ok(());
                 }
                 let stayed = Instant::now() + STAYS;
@@ -259,7 +264,11 @@ impl PodTask {
             if standing != Standing::Captured {
                 tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, "somebody removed our rules: putting them back");
                 self.means.tally.failed("removed");
-                self.does(namespace, Step::Capture(&self.guard(wish), probes)).await?;
+                let terms = Terms {
+                    guard: self.guard(wish),
+                    ..terms.clone()
+                };
+                self.does(namespace, Step::Capture(&terms)).await?;
             }
         }
     }
@@ -381,7 +390,7 @@ impl PodTask {
         loop {
             let done = match step {
                 Step::Look => namespace.standing().await,
-                Step::Capture(guard, probes) => namespace.capture(guard, probes).await.map(|()| Standing::Captured),
+                Step::Capture(terms) => namespace.capture(terms).await.map(|()| Standing::Captured),
                 Step::Release => namespace.release().await.map(|()| Standing::Released),
                 Step::Remove => namespace.remove().await.map(|()| Standing::Untouched),
             };

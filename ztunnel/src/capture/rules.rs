@@ -5,7 +5,8 @@
 //! from the wire   SYN of the node's kubelet  passes, to the ports it probes
 //!                 SYN, any port but 15008    -> 15006, the ztunnel's plaintext listener
 //!                 15008                      -> 15008, its HBONE listener
-//! from the pod    SYN, not to itself         -> 15001, its outbound listener
+//! from the pod    SYN, excluded              passes, counted; never towards the mesh's own ranges
+//!                 SYN, not to itself         -> 15001, its outbound listener
 //! from the ztunnel (mark 0x539)              passes; over lo, in the client's name: the answers stay on lo
 //! ```
 //!
@@ -15,9 +16,11 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use decide::model::{
-    SO_MARK,
+    Exclusions, SO_MARK,
     ports::{HBONE, INBOUND_PLAINTEXT, OUTBOUND},
 };
+
+use ipnet::IpNet;
 
 use super::{
     ports::{Guard, Ports},
@@ -40,14 +43,21 @@ const CUT: u32 = 0x114;
 /// Connection mark of what the node's kubelet asks of the pod.
 const PROBE: u32 = 0x115;
 
+/// Connection mark of what the pod's annotations exclude.
+const EXCLUDED: u32 = 0x116;
+
 /// Connection tracking zone of what the ztunnel sends over lo in a client's name.
 const OWN_ZONE: u16 = 1;
 
 /// Names of the counters in our table, and what each counts.
-pub const COUNTERS: [(&str, &str); 6] = [
+pub const COUNTERS: [(&str, &str); 7] = [
     ("old_inbound", "inbound TCP connections older than the rules"),
     ("old_outbound", "outbound TCP connections older than the rules"),
     ("old_reset", "TCP connections older than the rules that were reset"),
+    (
+        "excluded_outbound",
+        "outbound TCP connections that annotations exclude from the mesh",
+    ),
     (
         "datagrams_inbound",
         "inbound UDP and SCTP flows that passed outside the mesh",
@@ -73,6 +83,8 @@ pub struct Rules {
     pub listening: BTreeSet<u16>,
     /// What its node's kubelet may reach past the ztunnel.
     pub probes: Probes,
+    /// What the pod's connections bypass the ztunnel for.
+    pub exclusions: Exclusions,
 }
 
 /// How far a pod is captured.
@@ -109,6 +121,7 @@ impl Default for Rules {
             ephemeral: 32768..=60999,
             listening: BTreeSet::new(),
             probes: Probes::default(),
+            exclusions: Exclusions::default(),
         }
     }
 }
@@ -122,7 +135,7 @@ fn script(rules: &Rules, stage: Stage) -> String {
         script.line(format_args!("counter {counter} {{ }}"));
     }
     marks(&mut script);
-    redirects(&mut script, &rules.probes, stage);
+    redirects(&mut script, rules, stage);
     let kept = Rules::default();
     let filtered = match stage {
         Stage::Captured => rules,
@@ -171,14 +184,14 @@ pub(super) const FIRST: &str = "tcp flags & (fin | syn | rst | ack) == syn";
 
 /// Only a connection's first packet is redirected: later ones of an old connection must find their socket. What
 /// the kubelet asks is let through, so that it is answered with ztunnel and agent dead.
-fn redirects(script: &mut Script, probes: &Probes, stage: Stage) {
+fn redirects(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("redirect_inbound", "type nat hook prerouting priority -100");
     if stage == Stage::Captured {
         script.line(format_args!("iifname \"lo\" return"));
         script.line(format_args!(
             "tcp dport {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} return"
         ));
-        for probe in probes.matches() {
+        for probe in rules.probes.matches() {
             script.line(format_args!("{probe} {FIRST} ct mark set {PROBE:#x} return"));
         }
         script.line(format_args!(
@@ -190,9 +203,40 @@ fn redirects(script: &mut Script, probes: &Probes, stage: Stage) {
     if stage == Stage::Captured {
         script.line(format_args!("oifname \"lo\" return"));
         script.line(format_args!("meta mark {SO_MARK:#x} return"));
+        excluded(script, &rules.exclusions);
         script.line(format_args!("{FIRST} redirect to :{OUTBOUND}"));
     }
     script.close();
+}
+
+/// What is excluded passes, as if nothing of the mesh were there. What is addressed inside the mesh never is: its pods
+/// would be talked to in plaintext.
+fn excluded(script: &mut Script, exclusions: &Exclusions) {
+    if exclusions.is_empty() {
+        return;
+    }
+    for (field, kept) in by_family(&exclusions.kept) {
+        script.line(format_args!("{field} {kept} {FIRST} redirect to :{OUTBOUND}"));
+    }
+    let passes = format!("{FIRST} ct mark set {EXCLUDED:#x} counter name excluded_outbound return");
+    for (field, networks) in by_family(&exclusions.networks) {
+        script.line(format_args!("{field} {networks} {passes}"));
+    }
+    if !exclusions.ports.is_empty() {
+        let ports = Ports::only(exclusions.ports.iter().copied());
+        script.line(format_args!("tcp dport {ports} {passes}"));
+    }
+}
+
+/// The networks of each family there are any of, as a set, and the field it is matched with.
+fn by_family(networks: &[IpNet]) -> impl Iterator<Item = (&'static str, String)> {
+    let set = |v6: bool| {
+        let of_family = networks.iter().filter(|network| matches!(network, IpNet::V6(_)) == v6);
+        let shown: Vec<String> = of_family.map(ToString::to_string).collect();
+        (!shown.is_empty()).then(|| format!("{{ {} }}", shown.join(", ")))
+    };
+    let both = [("ip daddr", set(false)), ("ip6 daddr", set(true))];
+    both.into_iter().filter_map(|(field, set)| Some((field, set?)))
 }
 
 /// What reaches the pod's sockets. 15001 and 15006 are reached by redirection alone: who came directly could
@@ -211,7 +255,9 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("inbound_tcp", "");
     if stage == Stage::Captured {
         script.line(format_args!("tcp dport {HBONE} accept"));
-        script.line(format_args!("ct mark {{ {DIALLED:#x}, {PROBE:#x} }} accept"));
+        script.line(format_args!(
+            "ct mark {{ {DIALLED:#x}, {PROBE:#x}, {EXCLUDED:#x} }} accept"
+        ));
         script.line(format_args!("tcp flags & rst == rst accept"));
         script.line(format_args!(
             "tcp dport != {} goto old_inbound",
@@ -250,7 +296,7 @@ fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
         script.line(format_args!("oifname \"lo\" accept"));
         script.line(format_args!("meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} accept"));
         script.line(format_args!("ct status & dnat == dnat accept"));
-        script.line(format_args!("ct mark {PROBE:#x} accept"));
+        script.line(format_args!("ct mark {{ {PROBE:#x}, {EXCLUDED:#x} }} accept"));
         script.line(format_args!("meta l4proto {DATAGRAMS} goto outbound_datagrams"));
         script.line(format_args!("tcp sport {HBONE} accept"));
         script.line(format_args!("tcp flags & rst == rst accept"));
@@ -344,6 +390,7 @@ mod tests {
             ephemeral: 40000..=50000,
             listening: BTreeSet::from([80, 41000, 42000]),
             probes: Probes::default(),
+            exclusions: Exclusions::default(),
         };
         golden("guarded", &captured(&rules));
         let guard = Guard {
@@ -372,6 +419,19 @@ mod tests {
             }),
         );
         golden("removed", &removed());
+        let networks = |all: &[&str]| all.iter().map(|one| one.parse().unwrap()).collect();
+        let exclusions = Exclusions {
+            networks: networks(&["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]),
+            ports: vec![22, 5432],
+            kept: networks(&["10.1.0.0/16", "10.2.0.0/16", "fd02::/64"]),
+        };
+        golden(
+            "excluded",
+            &captured(&Rules {
+                exclusions,
+                ..Rules::default()
+            }),
+        );
     }
 
     #[test]

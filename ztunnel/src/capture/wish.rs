@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use decide::{
-    model::{Capture, Datagrams, ObjectRef, Phase, Workload},
+    model::{Capture, Datagrams, Exclusions, ObjectRef, Phase, Workload},
     snapshot::Snapshot,
 };
 
@@ -19,6 +19,8 @@ pub struct Wish {
     pub guard: Guard,
     /// Ports its kubelet probes.
     pub probed: Vec<u16>,
+    /// What its connections bypass the ztunnel for.
+    pub exclusions: Exclusions,
     /// The addresses its status tells; none for a pod that is being made.
     pub addresses: Vec<IpAddr>,
     /// Whether it is told to be captured: by its annotation, where nodes tell it. `None` where labels alone say it.
@@ -28,7 +30,10 @@ pub struct Wish {
 impl Wish {
     /// Whether two wishes ask for the same rules. Addresses and what is told are only looked at.
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
-        self.pod == other.pod && self.guard == other.guard && self.probed == other.probed
+        self.pod == other.pod
+            && self.guard == other.guard
+            && self.probed == other.probed
+            && self.exclusions == other.exclusions
     }
 }
 
@@ -43,6 +48,10 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
         pod: announced(workload),
         guard: guard(snapshot, workload),
         probed: workload.probed.clone(),
+        exclusions: snapshot
+            .exclusions
+            .get(&workload.uid)
+            .map_or_else(Exclusions::default, |it| (**it).clone()),
         addresses: workload.addresses.clone(),
         told: is_told.then_some(workload.capture == Capture::Captured),
     };

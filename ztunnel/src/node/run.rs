@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{NodePods, Options, Settings, proof};
 use crate::{
     handover::{self, Elders, Place},
+    resolve::{Resolver, name_servers, over_network},
     traffic::TrafficOptions,
     zds,
 };
@@ -113,12 +114,15 @@ fn settings(
     workers: &Workers,
     elders: &Elders,
 ) -> Settings {
+    // Of the process itself: hosts outside the cluster are resolved where the node can, the pod or not.
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     Settings {
         node: options.node.as_str().into(),
         reader: reader.clone(),
         certificates: certificates.clone(),
         workers: workers.clone(),
         traffic: Arc::new(TrafficOptions {
+            names: Resolver::new(over_network(name_servers(&resolv_conf))),
             congestion: options.congestion.as_deref().map(Into::into),
             ..options.bounds.traffic()
         }),

@@ -97,7 +97,8 @@ impl Leg {
                 (endpoint.address, workload, service, Some(through))
             }
             Hop::Plain { to, workload, service } => plain(to, workload, service),
-            Hop::Passthrough | Hop::Hold(_) | Hop::Refuse(_) => plain(addressed, None, None),
+            Hop::External { to, .. } => plain(to, None, None),
+            Hop::Passthrough | Hop::Resolve { .. } | Hop::Hold(_) | Hop::Refuse(_) => plain(addressed, None, None),
         };
         let destination = Party {
             identity: tunnel.as_ref().map(|tunnel: &Through| tunnel.expected.clone()),

@@ -10,6 +10,7 @@
 mod arrival;
 pub mod bounds;
 mod courtesy;
+mod failures;
 mod hold;
 mod inbound;
 mod leg;

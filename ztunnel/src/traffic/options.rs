@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use act::hbone::{Patience, PoolOptions};
 
+use crate::resolve::{Resolver, over_network};
+
 /// Bounds and timers of the connections of one pod on one worker.
 #[derive(Debug, Clone)]
 pub struct TrafficOptions {
@@ -27,6 +29,8 @@ pub struct TrafficOptions {
     pub courtesy: Duration,
     /// How long an open connection may stay silent.
     pub patience: Patience,
+    /// Names of ExternalServices. Without a name server in the default.
+    pub names: Resolver,
     /// Tunnels this pod makes; also how those it accepts are tuned.
     pub pool: PoolOptions,
 }
@@ -44,6 +48,7 @@ impl Default for TrafficOptions {
             attempts: 8,
             courtesy: Duration::from_millis(250),
             patience: Patience::default(),
+            names: Resolver::new(over_network(Vec::new())),
             pool: PoolOptions::default(),
         }
     }

@@ -8,7 +8,7 @@ use act::{
     telemetry::{Connection, FlowLabels},
 };
 use decide::{
-    hop::{Hop, hop},
+    hop::{Hop, hop, hop_to_resolved},
     model::{Refusal, Workload},
     pick::Choice,
     snapshot::Snapshot,
@@ -16,7 +16,7 @@ use decide::{
 use tokio::{
     io::Interest,
     net::TcpStream,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -27,7 +27,7 @@ use super::{
     loads::Load,
     pod::refuse,
     proof,
-    retry::Retry,
+    retry::{Retry, is_the_endpoints},
 };
 
 /// A destination that was reached.
@@ -99,7 +99,8 @@ impl Traffic {
 
     /// Reaches the destination: by another endpoint, or once more, where that may help. Nothing was sent yet.
     async fn reach(&self, client: SocketAddr, to: SocketAddr) -> Result<Reached, Unreached> {
-        let mut retry = Retry::new(&self.pod().options);
+        let failed = self.failures().recent(Instant::now());
+        let mut retry = Retry::new(&self.pod().options, failed);
         let mut last: Option<Unreached> = None;
         loop {
             let (snapshot, source, hop) = match self.hop(retry.since(), to, retry.avoid()).await {
@@ -123,6 +124,7 @@ impl Traffic {
             let load = self.loads().add(leg.endpoint.ip());
             let refusal = match self.follow(&mut leg, &source, client, retry.since()).await {
                 Ok(way) => {
+                    self.failures().forget(leg.endpoint);
                     return Ok(Reached {
                         labels: leg.labels,
                         way,
@@ -131,6 +133,9 @@ impl Traffic {
                 }
                 Err(refusal) => refusal,
             };
+            if is_the_endpoints(&refusal) {
+                self.failures().note(leg.endpoint, Instant::now());
+            }
             let again = retry.may_help(leg.endpoint, leg.dialled(), &refusal);
             let unreached = Unreached {
                 waypoint: leg.is_waypoint(),
@@ -146,6 +151,28 @@ impl Traffic {
 
     /// Where to, by the first snapshot that says it.
     async fn hop(&self, since: Instant, to: SocketAddr, avoid: &[SocketAddr]) -> Result<Said, Refusal> {
+        let said = self.held_hop(since, to, avoid).await?;
+        let (snapshot, source, Hop::Resolve { service, host, port }) = said else {
+            return Ok(said);
+        };
+        let found = timeout(self.pod().options.connect, self.pod().options.names.addresses(&host)).await;
+        let nowhere = |why: Arc<str>| Refusal::NoExternalEndpoint(service.key.clone(), why);
+        let found = found
+            .map_err(|_| nowhere(format!("{host} is not resolved in time").into()))?
+            .map_err(nowhere)?;
+        let addresses: Vec<SocketAddr> = found.iter().map(|address| SocketAddr::new(*address, port)).collect();
+        let choice = Choice {
+            random: fastrand::u64(..),
+            load: &|address| self.loads().of(address),
+            avoid,
+        };
+        match hop_to_resolved(&snapshot, &source, &service, &addresses, &choice) {
+            Hop::Hold(refusal) | Hop::Refuse(refusal) => Err(refusal),
+            hop => Ok((snapshot, source, hop)),
+        }
+    }
+
+    async fn held_hop(&self, since: Instant, to: SocketAddr, avoid: &[SocketAddr]) -> Result<Said, Refusal> {
         self.held(since, |snapshot| {
             let Some(source) = snapshot.workload(&self.pod().uid) else {
                 return Answer::Later(Refusal::NotConfigured);

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     LiveConnection, TrafficOptions,
     bounds::CONNECTIONS,
+    failures::Failures,
     live::{Live, rejudge},
     loads::Loads,
     near::Neighbours,
@@ -61,6 +62,7 @@ struct Shared {
     pool: Pool,
     live: Live,
     loads: Loads,
+    failures: Failures,
     holding: Semaphore,
     places: Arc<Semaphore>,
     patience: Patience,
@@ -87,6 +89,7 @@ impl Traffic {
                 pool,
                 live,
                 loads: Loads::default(),
+                failures: Failures::default(),
                 holding: Semaphore::new(options.held),
                 places: Arc::new(Semaphore::new(options.connections)),
                 patience: Patience {
@@ -133,6 +136,10 @@ impl Traffic {
 
     pub(super) fn loads(&self) -> &Loads {
         &self.shared.loads
+    }
+
+    pub(super) fn failures(&self) -> &Failures {
+        &self.shared.failures
     }
 
     pub(super) fn holding(&self) -> &Semaphore {

@@ -8,6 +8,7 @@
 
 mod capture;
 mod cni;
+mod excluded;
 mod life;
 mod near;
 mod node;

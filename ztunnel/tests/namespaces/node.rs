@@ -9,8 +9,8 @@ use std::{
 use act::{config::Reader, process::Readiness};
 use decide::{
     model::{
-        Action, AppliedPolicy, Capture, Datagrams, Fence, Identity, MeshSettings, MtlsMode, MtlsRules, ObjectRef,
-        Operation, Phase, Policy, PolicySet, PortMatch, Rule, Workload,
+        Action, AppliedPolicy, Capture, Datagrams, Exclusions, Fence, Identity, MeshSettings, MtlsMode, MtlsRules,
+        ObjectRef, Operation, Phase, Policy, PolicySet, PortMatch, Rule, Workload,
     },
     snapshot::Snapshot,
 };
@@ -79,6 +79,13 @@ impl Node {
             datagrams: Datagrams::Allow,
             ..MeshSettings::default()
         });
+        (self.publish)(self.snapshot.clone());
+    }
+
+    /// What a pod's connections bypass the mesh for.
+    pub fn exclude(&mut self, uid: &str, exclusions: Exclusions) {
+        self.snapshot.version += 1;
+        self.snapshot.exclusions.insert(uid.into(), Arc::new(exclusions));
         (self.publish)(self.snapshot.clone());
     }
 

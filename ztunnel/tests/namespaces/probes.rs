@@ -11,7 +11,7 @@ use std::{
 
 use decide::model::Workload;
 use tokio::task::JoinHandle;
-use ztunnel::capture::{Guard, Host, PodNamespace, Ports, ProbeOptions};
+use ztunnel::capture::{Guard, Host, PodNamespace, Ports, ProbeOptions, Terms};
 
 use crate::{
     node::{Node, ZDS, at, permissive},
@@ -123,7 +123,12 @@ async fn capture(host: &Host, pod: &PodNet) {
         datagrams: Ports::all(),
         outbound: false,
     };
-    namespace.capture(&strict, &probes).await.unwrap();
+    let terms = Terms {
+        guard: strict,
+        probes,
+        ..Terms::default()
+    };
+    namespace.capture(&terms).await.unwrap();
 }
 
 /// The pod's address and the node's, in each family there is.

@@ -330,9 +330,11 @@ pub(crate) fn echo_service(address: &str, pods: &[&Workload]) -> Service {
                 node: Some(pod.node.clone()),
                 ports: [(80, 8080)].into(),
                 ready: true,
+                leaving: false,
             })
             .collect(),
         publish_not_ready: false,
+        tiers: Arc::default(),
         waypoint: None,
         policies: Arc::default(),
         routes: Arc::new([]),

@@ -1,3 +1,5 @@
+mod places;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -1,6 +1,8 @@
 //! What exists in the mesh, after translation: identities, workloads, services, waypoints, policies,
 //! routes, and the words for what went wrong. Plain values, shared by `Arc`; nothing here decides.
 
+mod exclusions;
+mod external;
 mod identity;
 mod mesh;
 mod policy;
@@ -11,6 +13,10 @@ mod service;
 mod waypoint;
 mod workload;
 
+pub use exclusions::Exclusions;
+pub use external::{
+    EXTERNAL_SERVICE, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Resolution, Visibility,
+};
 pub use identity::{Identity, NotAnIdentity};
 pub use mesh::{Datagrams, MeshSettings, OutboundPolicy, SameNode};
 pub use policy::{
@@ -20,7 +26,7 @@ pub use policy::{
 pub use problem::{ObjectRef, Place, Problem};
 pub use refusal::{Decider, Refusal};
 pub use route::{Backend, HeaderMatch, HttpRoute, PathMatch, Pattern, RouteMatch, RouteRule, ValueMatch};
-pub use service::{Endpoint, Service, ServiceKey, ServicePort};
+pub use service::{Endpoint, Service, ServiceKey, ServicePort, Tiers};
 pub use waypoint::{Waypoint, WaypointEndpoint, WaypointFor, WaypointKey};
 pub use workload::{Capture, Fence, NamedPort, Phase, Workload};
 

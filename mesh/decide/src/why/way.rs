@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     hop::{Carriage, Hop, Wire, candidates, carriage, hop, source_address},
-    model::{Capture, Decider, Identity, Refusal, ServiceKey, Workload, ports},
+    model::{Capture, Decider, ExternalService, Identity, Refusal, Resolution, ServiceKey, Workload, ports},
     pick::Choice,
     snapshot::Snapshot,
     verdict::{admit, trial},
@@ -83,6 +83,17 @@ pub(super) fn explain(
     }
 }
 
+/// What says where connections to an ExternalService go.
+fn described(service: &ExternalService) -> Decider {
+    Decider {
+        object: service.object(),
+        field: match service.resolution {
+            Resolution::None => "spec.addresses".into(),
+            Resolution::Static | Resolution::Dns => "spec.endpoints".into(),
+        },
+    }
+}
+
 impl Way<'_> {
     pub(super) fn step(&mut self, at: &str, decision: &str, answer: String, by: Option<Decider>) {
         self.steps.push(Step {
@@ -121,6 +132,24 @@ impl Way<'_> {
                     format!("{asked_for} is outside the mesh: passed through as addressed"),
                 );
                 End::Arrives(format!("{asked_for} is connected to as it is, outside the mesh"))
+            }
+            Hop::External { service, to } => {
+                let known = format!("ExternalService {}, known as {}", service.key, service.hosts.join(", "));
+                self.step(
+                    &at,
+                    "hop",
+                    format!("plain TCP to {to}, of {known}"),
+                    Some(described(&service)),
+                );
+                End::Arrives(format!("plain TCP goes to {to}, outside the mesh"))
+            }
+            Hop::Resolve { service, host, port } => {
+                let answer = format!(
+                    "{host} is resolved, then plain TCP to port {port} there, of ExternalService {}",
+                    service.key
+                );
+                self.step(&at, "hop", answer, Some(described(&service)));
+                End::Arrives(format!("plain TCP goes to port {port} of what {host} resolves to"))
             }
             Hop::Plain { to, workload, service } => {
                 let there = named(to, workload.as_ref());

@@ -120,6 +120,7 @@ const GRANTS: Kind = Kind::of_gateway_api("ReferenceGrant", "referencegrants");
 const POLICIES: Kind = Kind::ours("AuthorizationPolicy", "authorizationpolicies");
 const PEERS: Kind = Kind::ours("PeerAuthentication", "peerauthentications");
 const TRAFFIC: Kind = Kind::ours("TrafficPolicy", "trafficpolicies");
+const EXTERNAL: Kind = Kind::ours("ExternalService", "externalservices");
 const MESH: Kind = Kind::ours("MeshConfig", "meshconfigs");
 
 /// No Nodes: nothing is decided by them yet.
@@ -136,6 +137,7 @@ const PROXY: &[Kind] = &[
     POLICIES,
     PEERS,
     TRAFFIC,
+    EXTERNAL,
     MESH,
 ];
 /// Services and their slices, because a policy may bind a pod's ports by way of a Service.

@@ -58,6 +58,8 @@ pub(super) const SLICE: Shape = Fields(&[
             ("conditions", Whole),
             ("targetRef", Whole),
             ("nodeName", Whole),
+            ("zone", Whole),
+            ("hints", Whole),
         ]),
     ),
     ("ports", Whole),

@@ -18,7 +18,9 @@ use std::{collections::HashMap, sync::Arc};
 use decide::model::{ObjectRef, Place, Problem};
 use serde_json::Value;
 
-pub use endpoint_slice::{AddressType, EndpointSlice, SliceConditions, SliceEndpoint, SlicePort, SliceTarget};
+pub use endpoint_slice::{
+    AddressType, EndpointSlice, SliceConditions, SliceEndpoint, SliceHint, SliceHints, SlicePort, SliceTarget,
+};
 pub use gateway::{
     AllowedRoutes, FromNamespaces, Gateway, GatewaySpec, GrantFrom, GrantSpec, GrantTo, LabelSelector, Listener,
     ReferenceGrant, Requirement, RouteNamespaces,
@@ -62,6 +64,8 @@ pub enum Object {
     PeerAuthentication(Arc<Written>),
     /// `weft.dev/v1alpha1` TrafficPolicy.
     TrafficPolicy(Arc<Written>),
+    /// `weft.dev/v1alpha1` ExternalService.
+    ExternalService(Arc<Written>),
     /// `weft.dev/v1alpha1` MeshConfig (cluster-scoped, only `default` counts).
     MeshConfig(Arc<Written>),
 }
@@ -113,6 +117,7 @@ const KINDS: &[Known] = &[
     Known("AuthorizationPolicy", OURS, &["v1alpha1"], false),
     Known("PeerAuthentication", OURS, &["v1alpha1"], false),
     Known("TrafficPolicy", OURS, &["v1alpha1"], false),
+    Known("ExternalService", OURS, &["v1alpha1"], false),
     Known("MeshConfig", OURS, &["v1alpha1"], true),
 ];
 
@@ -148,6 +153,7 @@ impl Object {
             "AuthorizationPolicy" => Self::AuthorizationPolicy(written(metadata)?),
             "PeerAuthentication" => Self::PeerAuthentication(written(metadata)?),
             "TrafficPolicy" => Self::TrafficPolicy(written(metadata)?),
+            "ExternalService" => Self::ExternalService(written(metadata)?),
             "MeshConfig" => Self::MeshConfig(written(metadata)?),
             _ => return Ok(None),
         }))
@@ -184,6 +190,7 @@ impl Object {
             Self::AuthorizationPolicy(_) => "AuthorizationPolicy",
             Self::PeerAuthentication(_) => "PeerAuthentication",
             Self::TrafficPolicy(_) => "TrafficPolicy",
+            Self::ExternalService(_) => "ExternalService",
             Self::MeshConfig(_) => "MeshConfig",
         }
     }
@@ -202,6 +209,7 @@ impl Object {
             | Self::AuthorizationPolicy(it)
             | Self::PeerAuthentication(it)
             | Self::TrafficPolicy(it)
+            | Self::ExternalService(it)
             | Self::MeshConfig(it) => &it.metadata,
         }
     }

@@ -10,7 +10,6 @@ use super::{
     name::Name,
     policies,
     policy::{Scope, TargetKind},
-    selector::is_subset,
     waypoint::SERVED,
 };
 use crate::config::objects::{
@@ -29,14 +28,19 @@ pub(super) struct Dirty {
     pub(super) traffic: BTreeSet<Name>,
     pub(super) gateways: BTreeSet<Name>,
     pub(super) routes: BTreeSet<Name>,
+    pub(super) externals: BTreeSet<Name>,
     pub(super) services: BTreeSet<Name>,
     pub(super) pods: BTreeSet<Name>,
     pub(super) pod_addresses: BTreeSet<IpAddr>,
     pub(super) service_addresses: BTreeSet<IpAddr>,
+    /// Nodes of which endpoints said something.
+    pub(super) nodes: BTreeSet<Arc<str>>,
     /// AuthorizationPolicies whose reach or references changed.
     pub(super) policy_problems: BTreeSet<Name>,
     /// PeerAuthentications whose reach or age among others changed.
     pub(super) peer_problems: BTreeSet<Name>,
+    /// ExternalServices that share a claim with one that changed.
+    pub(super) external_problems: BTreeSet<Name>,
 }
 
 impl Dirty {
@@ -69,6 +73,7 @@ impl Translation {
             Object::AuthorizationPolicy(new) => self.policy(&name, Some(new)),
             Object::PeerAuthentication(new) => self.peer_authentication(&name, Some(new)),
             Object::TrafficPolicy(new) => self.traffic_policy(&name, Some(new)),
+            Object::ExternalService(new) => self.external_service(&name, Some(new)),
             Object::MeshConfig(new) => self.mesh_config(&name, Some(new)),
             // Nothing of a node is in the model: pods name theirs.
             Object::Node(_) => {}
@@ -91,6 +96,7 @@ impl Translation {
             "AuthorizationPolicy" => self.policy(&name, None),
             "PeerAuthentication" => self.peer_authentication(&name, None),
             "TrafficPolicy" => self.traffic_policy(&name, None),
+            "ExternalService" => self.external_service(&name, None),
             "MeshConfig" => self.mesh_config(&name, None),
             _ => {}
         }
@@ -99,8 +105,10 @@ impl Translation {
     /// Everything, when the settings changed.
     pub(super) fn mark_everything(&mut self) {
         let (dirty, store) = (&mut self.dirty, &self.store);
+        dirty.namespaces.extend(store.namespaces.names().cloned());
         dirty.gateways.extend(store.gateways.names().cloned());
         dirty.services.extend(store.services.names().cloned());
+        dirty.externals.extend(store.externals.names().cloned());
         dirty.pods.extend(store.pods.names().cloned());
         dirty.policy_problems.extend(store.policies.names().cloned());
         dirty.peer_problems.extend(store.peer_authentications.names().cloned());
@@ -145,6 +153,7 @@ impl Translation {
                 Referrer::Namespace(name) => drop(self.dirty.namespaces.insert(Name::cluster(name))),
                 Referrer::Account(name) => drop(self.dirty.accounts.insert(name.clone())),
                 Referrer::Service(name) => drop(self.dirty.services.insert(name.clone())),
+                Referrer::External(name) => drop(self.dirty.externals.insert(name.clone())),
                 Referrer::Pod(name) => drop(self.dirty.pods.insert(name.clone())),
             }
         }
@@ -163,6 +172,9 @@ impl Translation {
         dirty
             .services
             .extend(store.services.in_namespace(namespace).map(|(it, _)| it.clone()));
+        dirty
+            .externals
+            .extend(store.externals.in_namespace(namespace).map(|(it, _)| it.clone()));
         dirty
             .pods
             .extend(store.pods.in_namespace(namespace).map(|(it, _)| it.clone()));
@@ -197,11 +209,8 @@ impl Translation {
     fn mark_around_pod(&mut self, name: &Name, pod: &Pod) {
         let (dirty, store) = (&mut self.dirty, &self.store);
         let labels = &pod.metadata.labels;
-        for (service_name, service) in store.services.in_namespace(&name.namespace) {
-            if !service.spec.selector.is_empty() && is_subset(&service.spec.selector, labels) {
-                dirty.services.insert(service_name.clone());
-            }
-        }
+        let selecting = store.services_selecting(&name.namespace, labels);
+        dirty.services.extend(selecting.cloned());
         dirty.pods.extend(store.uids.all(&pod.uid()).cloned());
         for address in pod.addresses() {
             dirty.pod_addresses.insert(address);
@@ -236,6 +245,7 @@ impl Translation {
     fn slice(&mut self, name: &Name, new: Option<Arc<EndpointSlice>>) {
         let versions = self.store.change_slice(name, new);
         for slice in versions.iter().flatten() {
+            self.dirty.nodes.extend(slice.zones().map(|(node, _)| node.clone()));
             if let Some(service) = slice.service() {
                 self.dirty.services.insert(Name::new(&name.namespace, service.clone()));
             }
@@ -301,6 +311,12 @@ impl Translation {
     fn traffic_policy(&mut self, name: &Name, new: Option<Arc<Written>>) {
         if self.store.traffic_policies.change(name, new).is_some() {
             self.dirty.traffic.insert(name.clone());
+        }
+    }
+
+    fn external_service(&mut self, name: &Name, new: Option<Arc<Written>>) {
+        if self.store.externals.change(name, new).is_some() {
+            self.dirty.externals.insert(name.clone());
         }
     }
 

@@ -6,6 +6,7 @@ use decide::model::{Capture, Fence, Identity, NamedPort, Phase, ServiceKey, Wayp
 
 use super::{
     Translation,
+    exclusions::{exclusion_problems, exclusions},
     links::Referrer,
     name::Name,
     problem::Part,
@@ -37,6 +38,7 @@ impl Translation {
             self.changed = true;
             self.dirty.pod_addresses.extend(&workload.addresses);
         }
+        self.changed |= self.snapshot.exclusions.remove(&stale).is_some();
     }
 
     /// Translates one pod anew.
@@ -132,6 +134,7 @@ impl Translation {
             fence: self.fence(pod),
             policies,
         };
+        self.put_exclusions(pod, &uid);
         let touched = self.reach.set(name, judged.touches);
         self.dirty.mark_policy_problems(touched);
         let before = self.snapshot.workloads.get(&uid);
@@ -140,6 +143,21 @@ impl Translation {
             self.dirty.pod_addresses.extend(&workload.addresses);
             self.uids.insert(name.clone(), uid.clone());
             self.snapshot.workloads.insert(uid, Arc::new(workload));
+        }
+    }
+
+    fn put_exclusions(&mut self, pod: &Pod, uid: &Arc<str>) {
+        let namespace = self.store.namespace(&pod.metadata.namespace).map(|it| &it.metadata);
+        let new = exclusions(&self.snapshot.mesh, namespace, &pod.metadata);
+        let before = self.snapshot.exclusions.get(uid);
+        if before.map_or(new.is_empty(), |before| **before == new) {
+            return;
+        }
+        self.changed = true;
+        if new.is_empty() {
+            self.snapshot.exclusions.remove(uid);
+        } else {
+            self.snapshot.exclusions.insert(uid.clone(), Arc::new(new));
         }
     }
 
@@ -206,6 +224,7 @@ impl Translation {
 
     fn pod_problems(&self, name: &Name, pod: &Pod) -> Vec<FieldError> {
         let mut found: Vec<FieldError> = mode_problem(&pod.metadata).into_iter().collect();
+        found.extend(exclusion_problems(&self.snapshot.mesh, &pod.metadata));
         found.extend(served(&self.store, pod).err());
         if let Some(written) = pod.metadata.annotations.get(TUNNEL).filter(|it| &***it != "hbone") {
             found.push(FieldError::new(
