@@ -44,6 +44,9 @@ pub struct Options {
     #[arg(long, env = "WEFT_POD_CONNECTIONS", value_name = "COUNT", default_value_t = 32768,
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     pub pod_connections: u32,
+    /// For measuring only: a tunnel, and so a whole handshake, for every connection
+    #[arg(long, hide = true)]
+    pub tunnel_per_connection: bool,
     /// The CA.
     #[command(flatten)]
     pub ca: CaOptions,

@@ -7,6 +7,7 @@ use act::{
     authority::CaClient,
     certs::Certificates,
     config::{Reader, kubernetes::Scope},
+    hbone::PoolOptions,
     net::stranded,
     process::{Failure, Gate, Readiness, Workers, shutdown},
     telemetry::Metrics,
@@ -54,6 +55,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
         traffic: Arc::new(TrafficOptions {
             hold: options.hold,
             connections: options.pod_connections as usize,
+            pool: tunnels(options),
             ..TrafficOptions::default()
         }),
         drain: options.drain,
@@ -84,6 +86,17 @@ async fn live(options: &Options) -> Result<(), Failure> {
     workers.stop(Duration::from_secs(1)).await;
     ended.cancel();
     Ok(())
+}
+
+/// How tunnels are made and kept.
+fn tunnels(options: &Options) -> PoolOptions {
+    let mut pool = PoolOptions::default();
+    if options.tunnel_per_connection {
+        pool.shared = false;
+        // Nobody comes back to them.
+        pool.tunnel.idle = Duration::from_millis(100);
+    }
+    pool
 }
 
 /// Takes pods from the agent until asked to stop.
