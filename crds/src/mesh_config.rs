@@ -37,6 +37,9 @@ pub struct MeshConfigSpec {
     /// How two captured pods of one node talk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_node: Option<SameNode>,
+    /// UDP, SCTP and the like towards captured pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<Datagrams>,
     /// Networks pods have their addresses from, such as `10.244.0.0/16`. One of these addresses that no object
     /// explains is held, then refused, never passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,4 +78,14 @@ pub enum SameNode {
     Auto,
     /// Always over the pods' interfaces, encrypted.
     Wire,
+}
+
+/// UDP, SCTP and the like towards captured pods, which pass outside the mesh and prove nobody's identity. Protect:
+/// they are dropped under STRICT, and where a policy names the port. Allow: they pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Datagrams {
+    /// Dropped under STRICT, and where a policy names the port.
+    Protect,
+    /// They pass.
+    Allow,
 }

@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use act::{
-    admin::AdminOptions, authority::CaOptions, config::SourceOptions, hbone::TunnelOptions, telemetry::LogOptions,
+    admin::AdminOptions,
+    authority::CaOptions,
+    config::SourceOptions,
+    hbone::TunnelOptions,
+    telemetry::{FlowOptions, LogOptions},
 };
 use clap::Parser;
 use decide::model::{Identity, WaypointKey};
@@ -84,6 +88,8 @@ pub(crate) struct Options {
     pub(crate) admin: AdminOptions,
     #[command(flatten)]
     pub(crate) log: LogOptions,
+    #[command(flatten)]
+    pub(crate) flows: FlowOptions,
 }
 
 /// An object by namespace and name.

@@ -10,7 +10,7 @@ use act::{
     hbone::{Pool, PoolOptions, TunnelOptions},
     net::{Acceptor, Dialer, Listen, Netns, listen},
     process::{Failure, Gate, Readiness, Workers, shutdown},
-    telemetry::{Logs, Metrics},
+    telemetry::Logs,
 };
 use tokio::{
     net::TcpStream,
@@ -45,7 +45,7 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
-    let metrics = Metrics::install();
+    let metrics = options.flows.install();
     let stop = shutdown()?;
     let identity = options.identity()?;
     let settings = options.settings();

@@ -26,6 +26,8 @@ pub struct Bench {
     pub world: Arc<World>,
     /// Envoy's binary.
     pub envoy: PathBuf,
+    /// Prometheus' `promtool`.
+    pub promtool: PathBuf,
     /// Where progress is told.
     pub screen: Screen,
 }

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use act::process::Failure;
 
 use super::{
-    Bench, Point, Row, bad_input, enablement, identity, load, policy, rotation, routing, third_party, waypoint_down,
-    wire, world,
+    Bench, Point, Row, bad_input, enablement, identity, load, policy, policy_churn, rotation, routing, scrape,
+    third_party, waypoint_down, wire, world,
 };
 use crate::{
     observe::Capture,
@@ -52,7 +52,7 @@ pub async fn run(
     run: RunDirectory,
     mut settings: Settings,
     selection: &Selection,
-    envoy: &Path,
+    (envoy, promtool): (&Path, &Path),
     screen: &Screen,
 ) -> Result<u8, Failure> {
     let copy = run.join("config");
@@ -66,6 +66,7 @@ pub async fn run(
     let bench = Bench {
         world,
         envoy: envoy.to_owned(),
+        promtool: promtool.to_owned(),
         screen: *screen,
     };
     if mesh {
@@ -158,6 +159,7 @@ async fn in_turn(bench: &Bench, selection: &Selection) -> Vec<Row> {
             4 => {
                 bench.tell("point 4: policies");
                 policy::check(bench, &mut point).await;
+                policy_churn::check(bench, &mut point).await;
             }
             8 => {
                 bench.tell("point 8: bad input");
@@ -166,6 +168,7 @@ async fn in_turn(bench: &Bench, selection: &Selection) -> Vec<Row> {
             10 => {
                 bench.tell("point 10: third parties");
                 third_party::check(bench, &mut point).await;
+                scrape::check(bench, &mut point).await;
             }
             _ => {
                 bench.tell("point 7: around a waypoint");

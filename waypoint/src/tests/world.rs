@@ -10,7 +10,7 @@ use std::{
 use act::{
     certs::{BoxFuture, Certificates, Hold, local::LocalAuthority},
     config::Reader,
-    hbone::{Connect, Pool, PoolOptions, StreamIo, Target, TunnelOptions},
+    hbone::{Connect, Pool, PoolOptions, StreamIo, Target, Traceparent, TunnelOptions},
     net::Dialer,
 };
 use decide::{
@@ -52,12 +52,19 @@ pub(super) struct Mapped {
     network: Network,
     pub(super) addresses: Mutex<HashMap<SocketAddr, SocketAddr>>,
     pub(super) reached: Mutex<Vec<SocketAddr>>,
+    pub(super) traces: Mutex<Vec<Option<Traceparent>>>,
 }
 
 impl Reach for Mapped {
-    fn reach<'a>(&'a self, own: &'a Workload, to: &'a Destination) -> BoxFuture<'a, Result<Reached, Refusal>> {
+    fn reach<'a>(
+        &'a self,
+        own: &'a Workload,
+        to: &'a Destination,
+        trace: Option<Traceparent>,
+    ) -> BoxFuture<'a, Result<Reached, Refusal>> {
         Box::pin(async move {
             self.reached.lock().unwrap().push(to.address);
+            self.traces.lock().unwrap().push(trace);
             let mut to = to.clone();
             let real = |address: &SocketAddr| {
                 let nobody = "127.0.0.1:1".parse().unwrap();
@@ -67,7 +74,7 @@ impl Reach for Mapped {
                 Some(tunnel) => tunnel.dial = real(&tunnel.dial),
                 None => to.address = real(&to.address),
             }
-            self.network.reach(own, &to).await
+            self.network.reach(own, &to, trace).await
         })
     }
 }
@@ -117,6 +124,7 @@ impl World {
             },
             addresses: Mutex::default(),
             reached: Mutex::default(),
+            traces: Mutex::default(),
         });
         let draining = CancellationToken::new();
         let shared = Shared {
@@ -182,6 +190,16 @@ impl World {
 
     /// A stream of the client `shop/<account>` to an authority.
     pub(super) async fn stream(&self, account: &str, authority: &str) -> Result<StreamIo, Refusal> {
+        self.traced(account, authority, None).await
+    }
+
+    /// As [`World::stream`], in this trace.
+    pub(super) async fn traced(
+        &self,
+        account: &str,
+        authority: &str,
+        traceparent: Option<Traceparent>,
+    ) -> Result<StreamIo, Refusal> {
         let target = Target {
             source: account.into(),
             source_address: "127.0.0.1".parse().unwrap(),
@@ -196,7 +214,7 @@ impl World {
             client: "127.0.0.1:40000".parse().unwrap(),
             host: None,
             baggage: None,
-            traceparent: None,
+            traceparent,
         };
         let stream = tokio::time::timeout(SOON, self.pool.open(&target, &connect))
             .await

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use decide::{
-    model::{Capture, ObjectRef, Phase, Workload},
+    model::{Capture, Datagrams, ObjectRef, Phase, Workload},
     snapshot::Snapshot,
 };
 
-use super::Guard;
+use super::{Guard, Ports};
 use crate::zds::Pod;
 
 /// A pod that should be captured, and how its old connections and datagrams are treated.
@@ -41,7 +41,7 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
     let is_told = snapshot.mesh.capture_is_told;
     let wish = |workload: &Arc<Workload>| Wish {
         pod: announced(workload),
-        guard: Guard::of(&workload.policies),
+        guard: guard(snapshot, workload),
         probed: workload.probed.clone(),
         addresses: workload.addresses.clone(),
         told: is_told.then_some(workload.capture == Capture::Captured),
@@ -49,6 +49,17 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
     captured
         .map(|workload| (workload.uid.clone(), wish(workload)))
         .collect()
+}
+
+fn guard(snapshot: &Snapshot, workload: &Workload) -> Guard {
+    let guard = Guard::of(&workload.policies);
+    match snapshot.mesh.datagrams {
+        Datagrams::Protect => guard,
+        Datagrams::Allow => Guard {
+            datagrams: Ports::none(),
+            ..guard
+        },
+    }
 }
 
 /// Whether a pod found captured, which nothing wants captured, may be released. Not while what would say so may
@@ -88,7 +99,6 @@ pub(super) mod tests {
     use decide::model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
 
     use super::*;
-    use crate::capture::Ports;
 
     /// A pod on a node.
     pub(crate) fn workload(uid: &str, node: &str, capture: Capture) -> Workload {
@@ -152,7 +162,15 @@ pub(super) mod tests {
             policies: Arc::new(policies),
             ..workload("a", "n1", Capture::Captured)
         };
-        assert_eq!(wishes(&snapshot([strict]), "n1")["a"].guard.tcp, Ports::all());
+        let mut snapshot = snapshot([strict]);
+        let guard = wishes(&snapshot, "n1")["a"].guard.clone();
+        assert_eq!((guard.tcp, guard.datagrams), (Ports::all(), Ports::all()));
+        snapshot.mesh = Arc::new(MeshSettings {
+            datagrams: Datagrams::Allow,
+            ..MeshSettings::default()
+        });
+        let guard = wishes(&snapshot, "n1")["a"].guard.clone();
+        assert_eq!((guard.tcp, guard.datagrams), (Ports::all(), Ports::none()));
     }
 
     #[test]

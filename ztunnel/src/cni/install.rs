@@ -61,6 +61,10 @@ impl Installer {
     /// Changes nothing yet.
     pub fn new(options: &CniOptions, excluded: &[&str]) -> Self {
         metrics::describe_counter!(
+            "weft_cni_sandboxes_refused_total",
+            "New pods that were not let start before they were captured"
+        );
+        metrics::describe_counter!(
             "weft_cni_config_repairs_total",
             "Changes of the node's CNI configuration, to put our entry there or back"
         );

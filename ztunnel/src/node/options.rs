@@ -2,7 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use act::{admin::AdminOptions, authority::CaOptions, config::SourceOptions, telemetry::LogOptions};
+use act::{
+    admin::AdminOptions,
+    authority::CaOptions,
+    config::SourceOptions,
+    telemetry::{FlowOptions, LogOptions},
+};
 use clap::Parser;
 
 /// The L4 proxy of one node: carries the connections of its captured pods by mutual TLS (HBONE), and judges
@@ -53,6 +58,9 @@ pub struct Options {
     /// Logs.
     #[command(flatten)]
     pub log: LogOptions,
+    /// What is told of connections.
+    #[command(flatten)]
+    pub flows: FlowOptions,
     /// Admin endpoints.
     #[command(flatten)]
     pub admin: AdminOptions,

@@ -58,6 +58,10 @@ impl NodePods {
             "weft_connections_refused_total",
             "Connections refused because a bound was reached, by bound"
         );
+        metrics::describe_counter!(
+            "weft_handshakes_dropped_total",
+            "Connections dropped because too many handshakes of one pod were unfinished"
+        );
         Self {
             settings,
             told,

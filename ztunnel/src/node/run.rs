@@ -10,7 +10,6 @@ use act::{
     hbone::PoolOptions,
     net::stranded,
     process::{Failure, Gate, Readiness, Workers, shutdown},
-    telemetry::Metrics,
 };
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +34,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 async fn live(options: &Options) -> Result<(), Failure> {
     let logs = options.log.start()?;
-    let measured = Metrics::install();
+    let measured = options.flows.install();
     let stop = shutdown()?;
     let readiness = Readiness::new();
     let (configured, told) = (

@@ -11,7 +11,7 @@ use std::{
 use act::{
     net::{original_destination, reset},
     process::{NotTaken, Workers},
-    telemetry::{Connection, FlowLabels, Party, Reporter, Security},
+    telemetry::{Connection, FlowLabels, Party, Reporter},
 };
 use decide::model::{Refusal, ports};
 use tokio::{
@@ -217,16 +217,14 @@ fn labels(port: u16, from: SocketAddr, to: Option<SocketAddr>) -> FlowLabels {
         address,
         ..Party::default()
     };
+    let reporter = match port {
+        ports::OUTBOUND => Reporter::Source,
+        _ => Reporter::Destination,
+    };
     FlowLabels {
-        reporter: match port {
-            ports::OUTBOUND => Reporter::Source,
-            _ => Reporter::Destination,
-        },
         source: party(Some(from)),
         destination: party(to),
-        service: None,
-        security: Security::None,
-        allowed_by: None,
+        ..FlowLabels::new(reporter)
     }
 }
 

@@ -9,6 +9,7 @@ use act::telemetry::{FlowLabels, Party, Reporter, Security};
 use decide::{
     model::{Decider, Identity, Refusal, Workload},
     snapshot::Snapshot,
+    verdict::trial,
 };
 use tokio::{
     net::TcpStream,
@@ -84,8 +85,8 @@ impl Traffic {
         to: SocketAddr,
         own: Option<Arc<Workload>>,
     ) -> FlowLabels {
+        let would_deny = own.as_ref().and_then(|own| trial(&own.policies, peer, client.ip(), to));
         FlowLabels {
-            reporter: Reporter::Destination,
             source: Party {
                 workload: self.pod().reader.load().workload_at(client.ip()).cloned(),
                 identity: peer.cloned(),
@@ -96,9 +97,9 @@ impl Traffic {
                 workload: own,
                 address: Some(to),
             },
-            service: None,
             security: peer.map_or(Security::None, |_| Security::MutualTls),
-            allowed_by: None,
+            would_deny,
+            ..FlowLabels::new(Reporter::Destination)
         }
     }
 }

@@ -64,8 +64,10 @@ impl Traffic {
         let asked = incoming.authority();
         let to = asked.clone().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let service = self.service_named(incoming.host());
+        let trace = incoming.traceparent().map(|trace| trace.trace());
         let labels = |own: Option<Arc<Workload>>| FlowLabels {
             service: service.clone(),
+            trace,
             ..self.arrival(Some(identity), client, to, own)
         };
         let _place = match asked.and_then(|to| self.place(to)) {

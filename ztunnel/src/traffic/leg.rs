@@ -35,6 +35,7 @@ struct Through {
     workload: Arc<str>,
     authority: SocketAddr,
     waypoint: bool,
+    trace: Traceparent,
 }
 
 /// What leads to the destination.
@@ -63,6 +64,7 @@ impl Leg {
                     workload: workload.uid.clone(),
                     authority: to,
                     waypoint: false,
+                    trace: new_trace(),
                 };
                 (to, Some(workload), service, Some(through))
             }
@@ -78,6 +80,7 @@ impl Leg {
                     workload: endpoint.workload.clone(),
                     authority,
                     waypoint: true,
+                    trace: new_trace(),
                 };
                 let workload = snapshot.workload(&endpoint.workload).cloned();
                 (endpoint.address, workload, service, Some(through))
@@ -97,6 +100,7 @@ impl Leg {
                 destination,
                 service,
                 security,
+                trace: tunnel.as_ref().map(|tunnel| tunnel.trace.trace()),
                 ..departure(Some(source), client, addressed)
             },
             tunnel,
@@ -151,7 +155,7 @@ impl Traffic {
             client,
             host: leg.labels.service.as_ref().map(host),
             baggage: baggage(source),
-            traceparent: Some(Traceparent::new(fastrand::u128(..), fastrand::u64(..))),
+            traceparent: Some(through.trace),
         };
         self.pool().open(&target, &connect).await.map(Way::Tunnel)
     }
@@ -160,7 +164,6 @@ impl Traffic {
 /// What is told of a connection of which only its two ends are known.
 pub(super) fn departure(source: Option<&Arc<Workload>>, client: SocketAddr, to: SocketAddr) -> FlowLabels {
     FlowLabels {
-        reporter: Reporter::Source,
         source: Party {
             workload: source.cloned(),
             identity: source.map(|source| source.identity.clone()),
@@ -170,10 +173,13 @@ pub(super) fn departure(source: Option<&Arc<Workload>>, client: SocketAddr, to: 
             address: Some(to),
             ..Party::default()
         },
-        service: None,
-        security: Security::None,
-        allowed_by: None,
+        ..FlowLabels::new(Reporter::Source)
     }
+}
+
+/// A trace of its own for each connection: what its bytes say of traces is not read here.
+fn new_trace() -> Traceparent {
+    Traceparent::new(fastrand::u128(..), fastrand::u64(..))
 }
 
 fn host(service: &ServiceKey) -> Arc<str> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    node::{Node, ZDS, at, outside, permissive, strict},
+    node::{Node, ZDS, at, named, outside, permissive, strict},
     passing::Passing,
     world::{self, Call, PodNet, alone, ipv6, sh, until},
 };
@@ -313,7 +313,7 @@ fn datagrams_pass_counted_unless_guarded() {
                 .unwrap();
             socket
         };
-        let (served, asked) = (bind(&server, 53), bind(&client, 53));
+        let (served, asked, other) = (bind(&server, 53), bind(&client, 53), bind(&server, 5353));
         let ask = |from: &PodNet, to: &std::net::UdpSocket| {
             let socket = bind(from, 0);
             socket.send_to(b"?", to.local_addr().unwrap()).unwrap();
@@ -331,6 +331,18 @@ fn datagrams_pass_counted_unless_guarded() {
         node.put(strict(&server));
         until("guarded", || ask(&client, &served).is_err()).await;
         ask(&server, &asked).expect("the answers to the pod's own questions pass");
+        node.put(named(&server, 53));
+        until("only the port that a policy names is guarded", || {
+            ask(&client, &other).is_ok()
+        })
+        .await;
+        assert!(ask(&client, &served).is_err());
+        node.put(strict(&server));
+        until("guarded again", || ask(&client, &other).is_err()).await;
+        assert!(node.tally.dump()["server"]["datagrams_dropped"].as_u64() > Some(0));
+        node.allow_datagrams();
+        until("allowed by MeshConfig", || ask(&client, &served).is_ok()).await;
+        assert!(ask(&client, &other).is_ok());
     });
 }
 

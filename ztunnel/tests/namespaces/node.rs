@@ -8,7 +8,10 @@ use std::{
 
 use act::{config::Reader, process::Readiness};
 use decide::{
-    model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
+    model::{
+        Action, AppliedPolicy, Capture, Datagrams, Identity, MeshSettings, MtlsMode, MtlsRules, ObjectRef, Operation,
+        Phase, Policy, PolicySet, PortMatch, Rule, Workload,
+    },
     snapshot::Snapshot,
 };
 use tokio::task::JoinHandle;
@@ -66,6 +69,16 @@ impl Node {
     pub fn put(&mut self, pod: Workload) {
         self.snapshot.version += 1;
         self.snapshot.put_workload(Arc::new(pod));
+        (self.publish)(self.snapshot.clone());
+    }
+
+    /// Lets datagrams in whatever policies ask for.
+    pub fn allow_datagrams(&mut self) {
+        self.snapshot.version += 1;
+        self.snapshot.mesh = Arc::new(MeshSettings {
+            datagrams: Datagrams::Allow,
+            ..MeshSettings::default()
+        });
         (self.publish)(self.snapshot.clone());
     }
 
@@ -128,6 +141,38 @@ pub fn permissive(pod: &PodNet) -> Workload {
 
 pub fn strict(pod: &PodNet) -> Workload {
     workload(pod, Capture::Captured, MtlsMode::Strict)
+}
+
+/// A pod of which a policy names this port.
+pub fn named(pod: &PodNet, port: u16) -> Workload {
+    let policy = Policy {
+        object: ObjectRef {
+            kind: "AuthorizationPolicy".into(),
+            namespace: "shop".into(),
+            name: "named".into(),
+        },
+        action: Action::Deny,
+        rules: vec![Rule {
+            to: vec![Operation {
+                ports: vec![PortMatch::Is(port)],
+                ..Operation::default()
+            }],
+            ..Rule::default()
+        }],
+        dry_run: false,
+        broken: None,
+    };
+    let policies = PolicySet {
+        policies: vec![AppliedPolicy {
+            policy: Arc::new(policy),
+            ports: None,
+        }],
+        ..PolicySet::default()
+    };
+    Workload {
+        policies: Arc::new(policies),
+        ..permissive(pod)
+    }
 }
 
 pub fn outside(pod: &PodNet) -> Workload {

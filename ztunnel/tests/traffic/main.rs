@@ -1,6 +1,8 @@
 //! Whole ways of connections through the traffic of captured pods, in one process.
 
 mod mesh;
+mod policy;
+mod seen;
 
 use std::{io, sync::Arc, time::Duration};
 

@@ -10,15 +10,15 @@ use std::{
 };
 
 use act::{
-    certs::{Certificates, Hold, local::LocalAuthority},
+    certs::{Certificates, Hold, Leaf, local::LocalAuthority},
     config::Reader,
     hbone::{Pool, PoolOptions, Target},
     net::{Dialer, Listen, Netns, listen},
 };
 use decide::{
     model::{
-        Action, AppliedPolicy, Capture, Endpoint, MeshSettings, ObjectRef, Phase, Policy, PolicySet, Rule, Service,
-        ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
+        Action, AppliedPolicy, Capture, Endpoint, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet, Rule,
+        Service, ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
     },
     snapshot::Snapshot,
 };
@@ -37,6 +37,7 @@ const INSIDE: &str = "WEFT_TEST_INSIDE";
 pub(crate) const CLIENT: &str = "10.77.0.1";
 pub(crate) const SERVER: &str = "10.77.0.2";
 pub(crate) const OTHER: &str = "10.77.0.3";
+pub(crate) const FOURTH: &str = "10.77.0.4";
 pub(crate) const OUTSIDE: &str = "10.99.0.1";
 
 /// Runs a test in a network namespace of its own: again, as a process of its own.
@@ -68,7 +69,7 @@ fn interface() {
         assert!(status.expect("ip (iproute2) is needed").success(), "ip {arguments}");
     };
     ip("link set lo up");
-    for address in [CLIENT, SERVER, OTHER, OUTSIDE] {
+    for address in [CLIENT, SERVER, OTHER, FOURTH, OUTSIDE] {
         ip(&format!("addr add {address}/32 dev lo"));
         if address != CLIENT {
             ip(&format!(
@@ -84,6 +85,8 @@ pub(crate) struct Mesh {
     publisher: Box<dyn Fn(Snapshot)>,
     reader: Reader,
     certificates: Certificates,
+    /// Who signs.
+    pub(crate) authority: Arc<LocalAuthority>,
     holds: Vec<Hold>,
 }
 
@@ -98,11 +101,13 @@ impl Mesh {
         let mut snapshot = Snapshot::empty(Arc::new(settings));
         snapshot.complete = true;
         let (publisher, reader) = Reader::new(snapshot.clone());
+        let authority = Arc::new(LocalAuthority::new().expect("an authority"));
         Self {
             snapshot,
             publisher: Box::new(move |snapshot| publisher.publish(snapshot)),
             reader,
-            certificates: Certificates::new(Arc::new(LocalAuthority::new().expect("an authority"))),
+            certificates: Certificates::new(authority.clone()),
+            authority,
             holds: Vec::new(),
         }
     }
@@ -144,14 +149,20 @@ impl Mesh {
         captured
     }
 
+    /// A leaf of this identity, for who is no captured pod.
+    pub(crate) async fn leaf(&mut self, identity: &Identity) -> Arc<Leaf> {
+        self.holds.push(self.certificates.hold(identity));
+        self.certificates.leaf(identity).await.expect("a leaf")
+    }
+
     /// A way to ask the pod at `address` for streams, with the identity of `name` and without a ztunnel.
     pub(crate) async fn stranger(&mut self, name: &str, expected: &Workload) -> (Pool, Target) {
         let identity = pod(name, CLIENT).identity;
-        self.holds.push(self.certificates.hold(&identity));
+        let leaf = self.leaf(&identity).await;
         let target = Target {
             source: name.into(),
             source_address: ip(CLIENT),
-            leaf: self.certificates.leaf(&identity).await.expect("a leaf"),
+            leaf,
             dialer: Dialer::own(),
             expected: expected.identity.clone(),
             workload: expected.uid.clone(),
@@ -296,22 +307,27 @@ pub(crate) fn waypoint(name: &str, pods: &[&Workload]) -> Waypoint {
 
 /// Policies that deny everything.
 pub(crate) fn deny_everything() -> Arc<PolicySet> {
+    Arc::new(PolicySet {
+        policies: vec![policy("nobody", Action::Deny, vec![Rule::default()])],
+        ..PolicySet::default()
+    })
+}
+
+/// A policy of these rules, on every port.
+pub(crate) fn policy(name: &str, action: Action, rules: Vec<Rule>) -> AppliedPolicy {
     let policy = Policy {
         object: ObjectRef {
             kind: "AuthorizationPolicy".into(),
             namespace: "shop".into(),
-            name: "nobody".into(),
+            name: name.into(),
         },
-        action: Action::Deny,
-        rules: vec![Rule::default()],
+        action,
+        rules,
         dry_run: false,
         broken: None,
     };
-    Arc::new(PolicySet {
-        policies: vec![AppliedPolicy {
-            policy: Arc::new(policy),
-            ports: None,
-        }],
-        ..PolicySet::default()
-    })
+    AppliedPolicy {
+        policy: Arc::new(policy),
+        ports: None,
+    }
 }

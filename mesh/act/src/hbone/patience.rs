@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::StreamError;
-use crate::telemetry::Outcome;
+use crate::telemetry::{FLOW_TICK, Outcome};
 
 /// How long a connection may stay silent.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl Default for Patience {
         Self {
             idle: Duration::from_secs(24 * 3600),
             half_closed: Duration::from_secs(600),
-            tick: Duration::from_secs(15),
+            tick: FLOW_TICK,
         }
     }
 }

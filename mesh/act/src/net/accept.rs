@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use metrics::Counter;
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub struct Acceptor {
     listener: TcpListener,
     pause: Duration,
-    pauses: Counter,
+    port: u16,
 }
 
 impl Acceptor {
@@ -32,7 +31,7 @@ impl Acceptor {
         Ok(Self {
             listener: TcpListener::from_std(listener)?,
             pause: FIRST_PAUSE,
-            pauses: metrics::counter!("weft_accept_pauses_total", "port" => port.to_string()),
+            port,
         })
     }
 
@@ -49,7 +48,8 @@ impl Acceptor {
                 }
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                        self.pauses.increment(1);
+                        // Not held: one that falls silent for long leads nowhere.
+                        metrics::counter!("weft_accept_pauses_total", "port" => self.port.to_string()).increment(1);
                         tracing::warn!(%error, pause = ?self.pause, "cannot accept for want of descriptors or memory");
                         tokio::time::sleep(self.pause).await;
                         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

@@ -178,6 +178,25 @@ fn endpoints_not_ready_are_not_candidates_unless_published() {
 }
 
 #[test]
+fn publish_not_ready_addresses_of_one_service_are_not_anothers() {
+    let mut shop = Shop::new();
+    let mut unready = endpoint(&shop.web, (80, 8080));
+    unready.ready = false;
+    shop.service.endpoints = [unready].into();
+    let mut headless = shop.service.clone();
+    headless.key = service_key("demo", "headless");
+    headless.addresses = vec!["10.2.0.2".parse().expect("an address")];
+    headless.publish_not_ready = true;
+    let mut snapshot = shop.snapshot();
+    snapshot.put_service(Arc::new(headless));
+    assert!(tunnel_to(&go(&snapshot, &shop.client, "10.2.0.2:80")).is_some());
+    assert_eq!(
+        go(&snapshot, &shop.client, "10.2.0.1:80"),
+        Hop::Refuse(Refusal::NoEndpoint(service_key("demo", "web")))
+    );
+}
+
+#[test]
 fn an_endpoint_whose_address_is_anothers_by_now_is_no_candidate() {
     let mut shop = Shop::new();
     shop.web.phase = Phase::Terminating;

@@ -12,7 +12,7 @@ mod waypoint;
 mod workload;
 
 pub use identity::{Identity, NotAnIdentity};
-pub use mesh::{MeshSettings, OutboundPolicy, SameNode};
+pub use mesh::{Datagrams, MeshSettings, OutboundPolicy, SameNode};
 pub use policy::{
     Action, AppliedPolicy, BoundWaypoint, Condition, ConditionKey, IpMatch, MtlsMode, MtlsRules, Operation, Policy,
     PolicySet, PortMatch, Rule, Source, StringMatch,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     model::{
-        Action, Backend, BoundWaypoint, Capture, Decider, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch,
+        Action, Backend, BoundWaypoint, Capture, Decider, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch, Policy,
         PolicySet, RouteMatch, RouteRule, Service, StringMatch, Waypoint, WaypointFor, Workload,
     },
     snapshot::testing::{
@@ -55,7 +55,7 @@ impl Shop {
         self
     }
 
-    fn with_waypoint(mut self, policy: Vec<crate::model::Policy>) -> Self {
+    fn with_waypoint(mut self, policy: Vec<Policy>) -> Self {
         self.services[0].waypoint = Some(waypoint_key("demo", "way"));
         let bound: Vec<BoundWaypoint> = vec![bound_waypoint("demo", "way", Some(&[8080]))];
         self.judged_by(&policies(policy, bound))
@@ -170,6 +170,37 @@ fn an_l4_deny_names_its_policy() {
         outcome(&told),
         "refused: denied by AuthorizationPolicy demo/client-only spec.rules; ztunnel on node-2 refuses the connection"
     );
+}
+
+#[test]
+fn a_dry_run_is_told_and_refuses_nothing() {
+    let on_trial = |policy: Policy| Policy {
+        dry_run: true,
+        ..policy
+    };
+    let told = |policy: Policy, client: &str| {
+        let shop = Shop::new().judged_by(&policies(vec![on_trial(policy)], Vec::new()));
+        let told = shop.told(&format!("{client} demo/web:80"));
+        assert!(outcome(&told).starts_with("allowed: "), "{told:?}");
+        told.into_iter().find(|line| line.contains(" dry run: "))
+    };
+    let client_only = || allow("demo", "client-only", &[], &[CLIENT]);
+    assert_eq!(told(client_only(), "demo/client-1"), None);
+    assert_eq!(
+        told(client_only(), "shop/client-1").as_deref(),
+        Some(
+            "ztunnel on node-2 dry run: AuthorizationPolicy demo/client-only spec.rules would deny it, were it \
+             enforced [AuthorizationPolicy demo/client-only spec.rules]"
+        )
+    );
+    let deny = Policy {
+        action: Action::Deny,
+        ..client_only()
+    };
+    assert!(told(deny.clone(), "demo/client-1").is_some());
+    assert_eq!(told(deny, "shop/client-1"), None);
+    let only_get = told(allow("demo", "only-get", &["GET"], &[]), "demo/client-1");
+    assert!(only_get.is_some(), "nobody here could read the request");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::{
     model::{Capture, Decider, Identity, Refusal, ServiceKey, Workload, ports},
     pick::Choice,
     snapshot::Snapshot,
-    verdict::{Client, Facts, admit, dry_run},
+    verdict::{admit, trial},
 };
 
 fn idle(_: IpAddr) -> u32 {
@@ -222,12 +222,7 @@ impl Way<'_> {
         to: SocketAddr,
     ) -> Result<(), End> {
         let set = &workload.policies;
-        let facts = Facts {
-            client: Client::Known { peer, address: client },
-            destination: to,
-            request: None,
-        };
-        if let Some(by) = dry_run(set, &facts) {
+        if let Some(by) = trial(set, peer, client, to) {
             self.step(at, "dry run", format!("{by} would deny it, were it enforced"), Some(by));
         }
         match admit(set, peer, client, to) {

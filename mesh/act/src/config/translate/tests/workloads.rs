@@ -1,4 +1,4 @@
-use decide::model::{Capture, Phase};
+use decide::model::{Capture, Datagrams, Phase};
 
 use super::*;
 
@@ -227,17 +227,19 @@ fn the_mesh_config_overrides_the_defaults_and_an_invalid_one_keeps_the_last_good
         &mut translation,
         &mesh(
             "default",
-            "{trustDomain: example.org, sameNode: Wire, outbound: RegistryOnly, podCidrs: [10.1.0.0/16]}",
+            "{trustDomain: example.org, sameNode: Wire, outbound: RegistryOnly, podCidrs: [10.1.0.0/16], datagrams: Allow}",
         ),
     );
     assert_eq!(domain(&translation), "example.org");
     assert_eq!(translation.snapshot().mesh.pod_ranges, ["10.1.0.0/16".parse().unwrap()]);
+    assert_eq!(translation.snapshot().mesh.datagrams, Datagrams::Allow);
     for (bad, field) in [
         ("{trustDomain: Not.Lower}", "spec.trustDomain"),
         ("{trustDomain: 7}", "spec.trustDomain"),
         ("{trustDomian: a.b}", "spec.trustDomian"),
         ("{outbound: Sometimes}", "spec.outbound"),
         ("{sameNode: auto}", "spec.sameNode"),
+        ("{datagrams: allow}", "spec.datagrams"),
         ("{podCidrs: [ten]}", "spec.podCidrs"),
         ("{serviceCidrs: 10.0.0.0/8}", "spec.serviceCidrs"),
         ("{rootNamespace: ''}", "spec.rootNamespace"),
