@@ -6,6 +6,7 @@ pub mod bench;
 pub mod check;
 pub mod cluster;
 pub mod e2e;
+pub mod faults;
 pub mod images;
 pub mod isolate;
 pub mod load;

@@ -6,6 +6,7 @@ use act::process::Failure;
 
 use super::{BenchOptions, Subject, certificates, envoy, haproxy, objects, usage};
 use crate::{
+    check::own_program,
     show::Screen,
     world::{Finished, Process, RunDirectory, Settings, World},
 };
@@ -40,6 +41,7 @@ impl Ground {
             leaf_life: Duration::from_secs(3600),
             log: None,
             mesh: true,
+            clock: None,
         };
         let world = World::lay(run, settings).await?;
         let mut ground = Self {
@@ -160,11 +162,11 @@ impl Ground {
         let envoy = std::path::absolute(&self.options.envoy).unwrap_or_default();
         let envoy = envoy.display().to_string();
         let words: Vec<&str> = match subject {
-            Subject::Haproxy => vec!["haproxy", "-db", "-f", &path],
+            Subject::Haproxy => vec!["haproxy", "-db", "-f", &*path],
             _ => vec![
-                &envoy,
+                &*envoy,
                 "-c",
-                &path,
+                &*path,
                 "--concurrency",
                 "2",
                 "--disable-hot-restart",
@@ -202,11 +204,5 @@ fn redirect() -> String {
         .iter()
         .map(|(from, to)| format!("ip daddr 10.78.0.0/16 tcp dport {from} redirect to :{to}; "))
         .collect();
-    format!("nft 'table inet bench {{ chain out {{ type nat hook output priority -100; {rules}}} }}'")
-}
-
-/// Where this very program is.
-pub(super) fn own_program() -> Result<String, Failure> {
-    let own = std::env::current_exe().map_err(|error| Failure(format!("this program cannot be found: {error}")))?;
-    Ok(own.display().to_string())
+    format!("nft 'table inet bench {{ chain out {{ type nat hook output priority -100; {rules}}}; }}'")
 }

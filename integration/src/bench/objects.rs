@@ -53,7 +53,7 @@ pub(super) fn subjects() -> String {
             );
         }
     }
-    text
+    text.trim_end_matches("---\n").to_owned()
 }
 
 /// Pods and Services that are nobody's business here but must be known. `change` makes every pod differ.

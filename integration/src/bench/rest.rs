@@ -4,12 +4,8 @@ use std::{fs, time::Duration};
 
 use act::process::Failure;
 
-use super::{
-    Case, Figures, Metric, Subject,
-    ground::{Ground, own_program},
-    measure::Turn,
-    usage,
-};
+use super::{Case, Figures, Metric, Subject, ground::Ground, measure::Turn, usage};
+use crate::check::own_program;
 
 /// Idle connections by which their cost is told.
 const SOME: u32 = 2_000;
