@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Jumps that a leaf's life and the CA's tolerance forgive.
-const SMALL: [&str; 3] = ["+60s", "-45s", "+0"];
+const SMALL: [&str; 3] = ["+60", "-45", "+0"];
 /// One that no leaf outlives.
 const LARGE: &str = "+30d";
 const ZTUNNEL: &str = "ztunnel-node-1";
@@ -28,7 +28,7 @@ pub(super) async fn clock(bench: &Bench, capture: &Capture, point: &mut Point, f
         point.step(law, set(file, jump));
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
-    load.nothing_is_lost(point, &format!("{law} by {}", SMALL.join(", then ")))
+    load.nothing_is_lost(point, &format!("{law} by {} seconds", SMALL.join(", then ")))
         .await;
     point.step(law, set(file, LARGE));
     // Whoever is let in on a leaf that is over would be let in for ever.
