@@ -61,6 +61,7 @@ pub async fn run(options: Options, reader: Reader, logs: Logs) -> Result<(), Fai
         metrics,
         logs: Some(logs),
         readiness,
+        prover: None,
         parts: vec![("authority", dump(known.clone()))],
     };
     admin.serve(&options.admin, &end).await?;

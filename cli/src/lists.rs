@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use clap_complete::engine::ArgValueCandidates;
 use serde_json::{Value, json};
 
 use crate::{
+    complete,
     output::{self, Answer, Format, Table, count, finish, list, print, said},
     source::Source,
 };
@@ -13,7 +15,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Namespaced {
     /// Only this namespace
-    #[arg(short, long)]
+    #[arg(short, long, add = ArgValueCandidates::new(complete::namespaces))]
     namespace: Option<String>,
 }
 

@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Threads that carry traffic; 0: a quarter of the cores, 2 to 8
     #[arg(long, env = "WEFT_WORKERS", value_name = "N", default_value_t = 0)]
     pub(crate) workers: usize,
+    /// TCP congestion control of its connections, such as cubic; by default the host's
+    #[arg(long, env = "WEFT_CONGESTION", value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
     /// Tunnels accepted at the same time; more wait to be accepted
     #[arg(long, env = "WEFT_MAX_TUNNELS", value_name = "N", default_value_t = 10_000)]
     pub(crate) max_tunnels: usize,

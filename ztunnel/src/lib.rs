@@ -1,11 +1,13 @@
 //! A node's life in the mesh: which pods are here, how they are captured, how their connections travel.
 //!
 //! In: pods and their network namespaces over ZDS ([`zds`]), the snapshot. Out: rules that lead into the mesh
-//! ([`capture`]), listeners inside the pods ([`node`]), connections carried ([`traffic`]). Never: HTTP beyond
+//! ([`capture`]), listeners inside the pods ([`node`], from a predecessor by [`handover`]), connections carried
+//! ([`traffic`]). Never: HTTP beyond
 //! CONNECT.
 
 pub mod capture;
 pub mod cni;
+pub mod handover;
 pub mod node;
 pub mod traffic;
 pub mod zds;

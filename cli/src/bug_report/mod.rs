@@ -20,6 +20,7 @@ use self::archive::Archive;
 use crate::{
     check,
     cluster::sentence,
+    finding,
     output::{self, Answer, Format, Table, print},
     pods::{self, MESH, Part},
 };
@@ -128,7 +129,7 @@ impl Report {
         progress("checks");
         match check::findings(client, false).await {
             Ok(findings) => {
-                self.keep("check.txt", &(check::table(&findings).lines().join("\n") + "\n"))?;
+                self.keep("check.txt", &(finding::table(&findings).lines().join("\n") + "\n"))?;
                 self.keep("check.json", &format!("{:#}\n", json!(findings)))?;
             }
             Err(why) => self.missing.push(format!("check: {why}")),

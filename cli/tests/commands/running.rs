@@ -62,6 +62,7 @@ async fn serve(folder: &Path, name: &str, configured: bool, certificates: Option
         metrics: Metrics::install(),
         logs: None,
         readiness: Readiness::new(),
+        prover: None,
         parts: Vec::new(),
     };
     admin

@@ -10,6 +10,7 @@ mod rotation;
 mod routing;
 mod scrape;
 mod third_party;
+mod upgrade;
 mod waypoint_down;
 mod wire;
 mod world;

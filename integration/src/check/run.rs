@@ -6,7 +6,7 @@ use act::process::Failure;
 
 use super::{
     Bench, Point, Row, bad_input, enablement, identity, load, policy, policy_churn, rotation, routing, scrape,
-    third_party, waypoint_down, wire, world,
+    third_party, upgrade, waypoint_down, wire, world,
 };
 use crate::{
     observe::Capture,
@@ -23,7 +23,7 @@ const STOCK: &str = include_str!("../../check/stock.yaml");
 /// How long leaves live during the check.
 const LEAF_LIFE: Duration = Duration::from_secs(60);
 /// Every point that needs the mesh.
-const POINTS: [u8; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+const POINTS: [u8; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
 impl Selection {
     /// These points, or all there are. Point 0 is the world without a mesh, and the only one then.
@@ -125,6 +125,12 @@ async fn points(bench: &Bench, capture: Capture, selection: &Selection) -> Vec<R
         bench.tell("point 9: five hundred connections");
         let mut point = Point::new(9);
         load::check(bench, &mut point).await;
+        rows.extend(point.rows());
+    }
+    if selection.has(11) {
+        bench.tell("point 11: ztunnels are replaced, killed and taken back under load");
+        let mut point = Point::new(11);
+        upgrade::check(bench, &mut point).await;
         rows.extend(point.rows());
     }
     let mut point = Point::new(0);

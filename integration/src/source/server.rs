@@ -124,10 +124,15 @@ impl Server {
 
     /// Whether an object is there.
     pub(super) async fn has(&self, object: &Value) -> Result<bool, Failure> {
+        Ok(self.get(object).await?.is_some())
+    }
+
+    /// The object of this name, if there is one.
+    pub(super) async fn get(&self, object: &Value) -> Result<Option<Value>, Failure> {
         let answer = self
             .ask(Method::GET, &place(object)?, "application/json", &Value::Null)
             .await?;
-        Ok(answer.is_ok())
+        Ok(answer.ok())
     }
 
     /// Deletes an object, if it is there.

@@ -68,6 +68,9 @@ pub fn hop(snapshot: &Snapshot, source: &Workload, destination: SocketAddr, choi
         return Hop::Hold(Refusal::NotConfigured);
     }
     let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+    if destination.port() == ports::PROOF {
+        return proof(snapshot, destination);
+    }
     if let Err(refusal) = addressable(destination) {
         return Hop::Refuse(refusal);
     }
@@ -105,6 +108,19 @@ pub fn hop_to_candidate(
         choice,
     };
     way.to_candidate(service, None, candidate)
+}
+
+/// The way of a proof: by HBONE to the pod itself, past waypoints and policies, since its ztunnel answers and no
+/// application hears of it.
+fn proof(snapshot: &Snapshot, to: SocketAddr) -> Hop {
+    match snapshot.workload_at(to.ip()) {
+        Some(workload) if workload.capture == Capture::Captured => Hop::Tunnel {
+            to,
+            workload: workload.clone(),
+            service: None,
+        },
+        _ => Hop::Refuse(Refusal::ReservedPort(to.port())),
+    }
 }
 
 /// Whether anything in the mesh may be addressed so at all.

@@ -17,6 +17,8 @@ use rustix::fs::{OFlags, fstat, fstatfs, stat};
 use super::{
     Guard, Probes, Sandboxes,
     addresses::addresses,
+    changes::Changes,
+    migrate,
     programs::{ProgramError, ip, nft, nft_tells},
     rules::{self, Rules, SOURCE_KEPT, TABLE},
     sockets::Sockets,
@@ -186,6 +188,14 @@ impl PodNamespace {
         }
     }
 
+    /// Tells when it may be another, or gone, from now on.
+    pub(super) fn changes(&self) -> Changes {
+        match &self.place {
+            Place::File(_) => Changes::looked_for(),
+            Place::Sandbox(sandboxes, uid) => sandboxes.changes(uid),
+        }
+    }
+
     /// Whether the pod's status cannot tell this namespace's addresses yet.
     pub(super) fn is_new(&self) -> bool {
         match &self.place {
@@ -203,7 +213,9 @@ impl PodNamespace {
             .rules(guard.clone(), probes.clone())
             .map_err(|why| ProgramError::NotRun { program: "nft", why })?;
         self.routes("add", "replace").await?;
-        nft(&self.netns, &rules::captured(&rules)).await.map(drop)
+        nft(&self.netns, &rules::captured(&rules)).await?;
+        migrate::on(&self.netns).await;
+        Ok(())
     }
 
     /// Redirects nothing more; connections that were redirected go on.
@@ -220,6 +232,7 @@ impl PodNamespace {
     /// [`ProgramError`].
     pub async fn remove(&self) -> Result<(), ProgramError> {
         if self.standing().await? != Standing::Untouched {
+            migrate::back(&self.netns).await?;
             nft(&self.netns, &rules::removed()).await?;
         }
         self.routes("del", "del").await

@@ -47,10 +47,7 @@ const OWN_ZONE: u16 = 1;
 pub const COUNTERS: [(&str, &str); 6] = [
     ("old_inbound", "inbound TCP connections older than the rules"),
     ("old_outbound", "outbound TCP connections older than the rules"),
-    (
-        "old_reset",
-        "inbound TCP connections older than the rules that were reset",
-    ),
+    ("old_reset", "TCP connections older than the rules that were reset"),
     (
         "datagrams_inbound",
         "inbound UDP and SCTP flows that passed outside the mesh",
@@ -243,7 +240,8 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.close();
 }
 
-/// What leaves the pod. What a server sends on an old connection passes and is counted: the client's next
+/// What leaves the pod. A client's old connection is reset where nothing of it may leave: by its next packet, also the
+/// mere acknowledgement of what it reads. What a server sends on an old connection passes and is counted: the client's next
 /// acknowledgement is answered with a reset in [`inbound`], and the reset the client then sends ends the server.
 /// To reset the server first would leave a client that only reads waiting for ever.
 fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
@@ -262,6 +260,12 @@ fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
         ));
         if let Some(listening) = listening(rules) {
             script.line(format_args!("tcp sport {listening} goto old_answers"));
+        }
+        if rules.guard.outbound {
+            script.line(format_args!(
+                "meta l4proto tcp ct mark != {CUT:#x} ct mark set {CUT:#x} counter name old_reset"
+            ));
+            script.line(format_args!("meta l4proto tcp reject with tcp reset"));
         }
     }
     script.close();
@@ -335,12 +339,25 @@ mod tests {
             guard: Guard {
                 tcp: Ports::all_but([9000]),
                 datagrams: Ports::only([53, 443]),
+                outbound: false,
             },
             ephemeral: 40000..=50000,
             listening: BTreeSet::from([80, 41000, 42000]),
             probes: Probes::default(),
         };
         golden("guarded", &captured(&rules));
+        let guard = Guard {
+            tcp: Ports::all(),
+            outbound: true,
+            ..Guard::default()
+        };
+        golden(
+            "gap",
+            &captured(&Rules {
+                guard,
+                ..Rules::default()
+            }),
+        );
         golden("released", &released());
         let probes = Probes {
             from: BTreeSet::from(["10.9.0.1".parse().unwrap(), "fd09::1".parse().unwrap()]),

@@ -11,6 +11,7 @@ mod doors;
 mod life;
 mod options;
 mod pods;
+mod proof;
 mod run;
 mod share;
 

@@ -74,6 +74,11 @@ impl Share {
         &self.inner.workers
     }
 
+    /// Whether both are the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// How many connections are open.
     pub(super) fn open(&self) -> usize {
         self.inner.most - self.inner.places.available_permits()

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use act::telemetry::{FlowLabels, Party, Reporter, Security};
+use act::{
+    net::SocketOptions,
+    telemetry::{FlowLabels, Party, Reporter, Security},
+};
 use decide::{
     model::{Decider, Identity, Refusal, Workload},
     snapshot::Snapshot,
@@ -53,7 +56,10 @@ impl Traffic {
         })?;
         let connected = timeout(pod.options.connect, pod.dialer.connect_from(client.ip(), to)).await;
         let refusal = match connected {
-            Ok(Ok(app)) => return Ok(Admitted { own, allowed_by, app }),
+            Ok(Ok(app)) => {
+                SocketOptions::set_local(&app);
+                return Ok(Admitted { own, allowed_by, app });
+            }
             Ok(Err(error)) => Refusal::ConnectFailed(to, error.to_string().into()),
             Err(_) => Refusal::DeadlineExceeded(
                 format!("connecting to {to} took longer than {:?}", pod.options.connect).into(),

@@ -11,7 +11,7 @@ use act::{
 use decide::model::{Refusal, ServiceKey, Workload};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Direction, Traffic, arrival::Admitted};
+use super::{Direction, Traffic, arrival::Admitted, proof};
 
 /// Who is behind the streams of one tunnel.
 struct Behind {
@@ -26,7 +26,7 @@ impl Traffic {
             metrics::counter!("weft_handshakes_dropped_total").increment(1);
             return reset(socket);
         };
-        let accepted = self.authenticated(socket).await;
+        let accepted = Box::pin(self.authenticated(socket)).await;
         drop(handshake);
         let (mut tunnel, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -62,6 +62,9 @@ impl Traffic {
     async fn stream(&self, mut incoming: Incoming, behind: &Behind) {
         let (identity, client) = (behind.peer.identity(), behind.client);
         let asked = incoming.authority();
+        if let Some(to) = asked.as_ref().ok().copied().filter(|to| proof::is_meant(*to)) {
+            return self.prove(incoming, behind.peer.identity(), to).await;
+        }
         let to = asked.clone().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let service = self.service_named(incoming.host());
         let trace = incoming.traceparent().map(|trace| trace.trace());
@@ -79,7 +82,8 @@ impl Traffic {
         };
         let mut tracked = self.registry().track(Direction::Inbound, client, to, Some(identity));
         let admitted = tokio::select! {
-            admitted = self.admit(&tracked, client, to) => admitted,
+            // Boxed, so that a connection that only relays keeps no room for how it came about.
+            admitted = Box::pin(self.admit(&tracked, client, to)) => admitted,
             () = incoming.gone() => return,
         };
         let Admitted { own, allowed_by, app } = match admitted {

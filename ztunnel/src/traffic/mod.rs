@@ -17,8 +17,10 @@ mod options;
 mod outbound;
 mod plaintext;
 mod pod;
+mod proof;
 mod retry;
 
 pub use live::{Direction, LiveConnection};
 pub use options::TrafficOptions;
 pub use pod::{Origin, Pod, Traffic};
+pub use proof::{Unproven, prove};

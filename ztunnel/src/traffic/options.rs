@@ -1,6 +1,6 @@
 //! Bounds and timers of a pod's connections.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use act::hbone::{Patience, PoolOptions};
 
@@ -17,6 +17,8 @@ pub struct TrafficOptions {
     pub unauthenticated: usize,
     /// How long connecting to an application, or to a destination outside the mesh, may take.
     pub connect: Duration,
+    /// Congestion control of connections between nodes, such as `cubic`; `None`: the host's.
+    pub congestion: Option<Arc<str>>,
     /// Endpoints tried for one connection.
     pub attempts: usize,
     /// How long a refused client's first bytes are waited for, to answer in its own protocol.
@@ -35,6 +37,7 @@ impl Default for TrafficOptions {
             connections: 32 * 1024,
             unauthenticated: 256,
             connect: Duration::from_secs(10),
+            congestion: None,
             attempts: 8,
             courtesy: Duration::from_millis(250),
             patience: Patience::default(),

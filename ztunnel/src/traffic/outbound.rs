@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use act::{
     hbone::{relay, relay_plain},
-    net::reset,
+    net::{SocketOptions, reset},
     telemetry::{Connection, FlowLabels},
 };
 use decide::{
@@ -26,6 +26,7 @@ use super::{
     leg::{Leg, Way, departure},
     loads::Load,
     pod::refuse,
+    proof,
     retry::Retry,
 };
 
@@ -53,18 +54,28 @@ impl Traffic {
         let Some((client, to)) = self.ends(&socket) else {
             return reset(socket);
         };
-        let _place = match self.place(to) {
+        SocketOptions::set_local(&socket);
+        let place = if proof::is_meant(to) {
+            self.room()
+        } else {
+            self.place(to)
+        };
+        let _place = match place {
             Ok(place) => place,
             Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
         };
         let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
         let reached = tokio::select! {
-            reached = self.reach(client, to) => reached,
+            // Boxed, so that a connection that only relays keeps no room for how it came about.
+            reached = Box::pin(self.reach(client, to)) => reached,
             // The client is gone: nobody is left to dial for.
             _ = socket.ready(Interest::ERROR) => return,
         };
         let Reached { labels, way, load } = match reached {
             Ok(reached) => reached,
+            Err(unreached) if proof::is_meant(to) => {
+                return proof::tell(socket, *unreached.labels, &unreached.refusal).await;
+            }
             Err(unreached) if unreached.waypoint => {
                 let patience = self.pod().options.courtesy;
                 return refuse_kindly(socket, *unreached.labels, &unreached.refusal, patience).await;

@@ -1,6 +1,6 @@
 //! A pod's share in one worker.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use act::{
     certs::Certificates,
@@ -14,6 +14,7 @@ use tokio::{
     net::TcpStream,
     sync::{Semaphore, SemaphorePermit},
     task::AbortHandle,
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +60,11 @@ struct Shared {
     handshakes: Semaphore,
     draining: CancellationToken,
     rejudging: AbortHandle,
+    sweeping: AbortHandle,
 }
+
+/// How long after a change tunnels towards pods that are gone are taken out: many changes are one sweep.
+const SWEEP: Duration = Duration::from_secs(1);
 
 impl Traffic {
     /// A pod without connections yet. Call it on the worker: its runtime judges again what lives when the
@@ -68,9 +73,11 @@ impl Traffic {
         let live = Live::default();
         let rejudging = tokio::spawn(rejudge(pod.reader.clone(), pod.uid.clone(), live.clone()));
         let options = &pod.options;
+        let pool = Pool::new(options.pool.clone());
+        let sweeping = tokio::spawn(sweep(pod.reader.clone(), pool.clone()));
         Self {
             shared: Arc::new(Shared {
-                pool: Pool::new(options.pool.clone()),
+                pool,
                 live,
                 loads: Loads::default(),
                 holding: Semaphore::new(options.held),
@@ -78,6 +85,7 @@ impl Traffic {
                 handshakes: Semaphore::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
+                sweeping: sweeping.abort_handle(),
                 pod,
             }),
         }
@@ -136,6 +144,14 @@ impl Traffic {
         if ports::is_ours(destination.port()) {
             return Err(Refusal::ReservedPort(destination.port()));
         }
+        self.room()
+    }
+
+    /// A place for one more connection, wherever it leads.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`].
+    pub(super) fn room(&self) -> Result<SemaphorePermit<'_>, Refusal> {
         self.shared.places.try_acquire().map_err(|_| {
             let bound = self.shared.pod.options.connections;
             Refusal::Overloaded(format!("{bound} connections of one pod are open").into())
@@ -155,6 +171,24 @@ impl Traffic {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.rejudging.abort();
+        self.sweeping.abort();
+    }
+}
+
+/// Takes tunnels out of the pool when the pod they lead to is gone, or its address is another's, for ever. None would
+/// be used again, since a tunnel is found by its pod's UID: this has them end, and their peers hear of it.
+async fn sweep(mut reader: Reader, pool: Pool) {
+    loop {
+        reader.changed().await;
+        sleep(SWEEP).await;
+        if pool.tunnels() == 0 {
+            continue;
+        }
+        let snapshot = reader.load();
+        pool.retain(|key| {
+            let pod = snapshot.workload(&key.workload);
+            pod.is_some_and(|pod| pod.owns_addresses() && pod.addresses.contains(&key.address.ip()))
+        });
     }
 }
 

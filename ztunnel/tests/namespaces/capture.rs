@@ -380,3 +380,31 @@ fn routing(uid: &str) -> String {
         "ip -n {uid} rule; ip -n {uid} -6 rule 2>/dev/null || true; ip -n {uid} route show table 100 2>/dev/null || true"
     ))
 }
+
+#[test]
+fn a_captured_pod_migrates_what_waits_at_a_closed_listener_and_a_freed_one_as_before() {
+    alone(
+        "capture::a_captured_pod_migrates_what_waits_at_a_closed_listener_and_a_freed_one_as_before",
+        async || {
+            let (off, on) = (PodNet::new("off", 2), PodNet::new("on", 3));
+            let read = |pod: &str| sh(&format!("ip netns exec {pod} sysctl -n net.ipv4.tcp_migrate_req"));
+            sh("ip netns exec on sysctl -qw net.ipv4.tcp_migrate_req=1");
+            assert_eq!((read("off").trim(), read("on").trim()), ("0", "1"));
+            let mut node = Node::start(Path::new(ZDS), &[permissive(&off), permissive(&on)]);
+            let _ztunnel = Passing::start(Path::new(ZDS));
+            for pod in ["off", "on"] {
+                node.state(pod, Some("Captured")).await;
+                assert_eq!(read(pod).trim(), "1");
+            }
+            // the rules are brought up to date: that it was off is not forgotten
+            node.put(strict(&off));
+            until("the new rules stand", || off.nft().contains("counter name old_reset")).await;
+            node.put(outside(&off));
+            node.put(outside(&on));
+            for pod in ["off", "on"] {
+                node.state(pod, None).await;
+            }
+            assert_eq!((read("off").trim(), read("on").trim()), ("0", "1"));
+        },
+    );
+}

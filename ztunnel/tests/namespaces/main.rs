@@ -12,4 +12,6 @@ mod life;
 mod node;
 mod passing;
 mod probes;
+mod proxy;
+mod upgrade;
 mod world;

@@ -187,6 +187,7 @@ impl Captured {
         let address = Listen {
             address: (self.ip, port).into(),
             transparent: false,
+            shared: false,
         };
         let listener = listen(&Netns::own(), address).expect("listens");
         let listener = TcpListener::from_std(listener).expect("in a runtime");

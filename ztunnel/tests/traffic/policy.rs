@@ -374,3 +374,37 @@ fn held_connections_are_bounded_in_number() {
         talk(&mut first, &mut theirs).await;
     });
 }
+
+#[test]
+fn before_the_first_lists_are_complete_connections_are_held_and_then_refused() {
+    inside(
+        "policy::before_the_first_lists_are_complete_connections_are_held_and_then_refused",
+        || async {
+            let mut mesh = Mesh::new();
+            // Both pods are known already; what restricts them may not be.
+            configure(&mut mesh, &[pod("client", CLIENT), pod("server", SERVER)]);
+            mesh.change(|snapshot| snapshot.complete = false);
+            let options = TrafficOptions {
+                hold: Duration::from_millis(300),
+                ..TrafficOptions::default()
+            };
+            let client = mesh.capture("client", CLIENT, options.clone());
+            client.listen(ports::OUTBOUND);
+            let server = mesh.capture("server", SERVER, options);
+            server.listen(ports::INBOUND_PLAINTEXT);
+            let (application, outside) = (application("10.77.0.2:8080").await, application("10.99.0.1:443").await);
+            for _ in 0..2 {
+                let start = Instant::now();
+                assert!(is_reset(&mut client.connect("10.77.0.2:8080").await).await);
+                assert!(start.elapsed() >= Duration::from_millis(300), "held first");
+                assert!(is_reset(&mut client.connect("10.99.0.1:443").await).await);
+                assert!(is_reset(&mut server.plaintext_from(OUTSIDE, 8080).await).await);
+            }
+            hears_nothing(&application).await;
+            hears_nothing(&outside).await;
+            mesh.change(|snapshot| snapshot.complete = true);
+            let mut ours = client.connect("10.99.0.1:443").await;
+            talk(&mut ours, &mut accepted(&outside).await).await;
+        },
+    );
+}

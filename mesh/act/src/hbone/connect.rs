@@ -204,7 +204,7 @@ pub(super) fn refused(refusal: &Refusal) -> Response<()> {
 }
 
 /// What a peer's answer means, if it is no 200.
-pub(super) fn refused_by_peer(response: &Response<h2::RecvStream>) -> Refusal {
+pub(super) fn refused_by_peer<B>(response: &Response<B>) -> Refusal {
     let said = |name: &str| {
         response
             .headers()

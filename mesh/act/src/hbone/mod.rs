@@ -1,14 +1,25 @@
 //! HBONE: tunnels (HTTP/2 over mutual TLS) and the streams in them (one CONNECT each). Client pool, server,
 //! and the relay between a stream and a socket. Never: decisions.
 //!
-//! Everything above a [`Stream`] knows only chunks in, chunks out, credit and reset, so that the frames below
-//! it can be read and written by other code one day.
+//! ```text
+//! socket - transport (records opened and sealed) - driver - frames (HTTP/2, pure) - core - streams - relay - socket
+//! ```
+//!
+//! One task per tunnel, the driver, reads and writes large, once in a round of the runtime's loop. It writes what
+//! came in straight to the socket at the end of a stream; a relay reads that socket straight into what the tunnel
+//! will send.
 
+mod buffers;
 mod client;
 mod connect;
+mod core;
+mod driver;
+mod frames;
+mod intake;
 mod io;
 mod keepalive;
 mod options;
+mod passage;
 mod patience;
 mod plain;
 mod pool;
@@ -18,8 +29,8 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod transport;
 
-pub use client::Transport;
 pub use connect::{Connect, Traceparent, baggage, printable};
 pub use io::StreamIo;
 pub use options::TunnelOptions;
@@ -29,3 +40,4 @@ pub use pool::{Key, Pool, PoolOptions, Target};
 pub use relay::relay;
 pub use server::{Incoming, Tunnel};
 pub use stream::{Receiver, Sender, Stream, StreamError};
+pub use transport::Transport;

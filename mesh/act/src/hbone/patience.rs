@@ -50,6 +50,13 @@ pub(super) struct Progress {
     half_closed: AtomicBool,
 }
 
+impl Progress {
+    /// Bytes went to the socket.
+    pub(super) fn back(&self, bytes: usize) {
+        self.back.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
 /// How a direction broke.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {

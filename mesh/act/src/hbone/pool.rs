@@ -163,6 +163,19 @@ impl Pool {
         self.shared.lock().values().map(|entry| entry.tunnels.len()).sum()
     }
 
+    /// Takes out the tunnels of every key that is not wanted: streams in them live on, no new one comes.
+    pub fn retain(&self, wanted: impl Fn(&Key) -> bool) {
+        let entries = self.shared.lock();
+        let gone = entries.iter().filter(|(key, _)| !wanted(key));
+        let gone: Vec<_> = gone
+            .flat_map(|(key, entry)| entry.tunnels.iter().map(move |tunnel| (key.clone(), tunnel.clone())))
+            .collect();
+        drop(entries);
+        for (key, tunnel) in gone {
+            self.shared.forget(&key, &tunnel);
+        }
+    }
+
     /// Whether nothing is left of any peer.
     #[cfg(test)]
     pub(super) fn is_forgotten(&self) -> bool {
@@ -185,7 +198,7 @@ impl Pool {
                     Checkout::Wait(dialing) => dialing.await?,
                     Checkout::Tunnel(tunnel, slot) => {
                         reached.store(true, Relaxed);
-                        match ask(tunnel.requests(), slot, connect).await {
+                        match ask(tunnel.shared(), slot, connect).await {
                             Ok(stream) => return Ok(stream),
                             Err(ConnectError::Refused(refusal)) => return Err(refusal),
                             Err(ConnectError::TunnelLost(refusal)) => {
@@ -254,9 +267,7 @@ async fn make(attempt: Attempt, surplus: bool, dial: BoxFuture<Result<Transport,
     let address = attempt.key.address;
     let made = timeout(options.deadline, async {
         let transport = dial.await?;
-        ClientTunnel::over(transport, surplus, &options.tunnel)
-            .await
-            .map_err(|error| Refusal::ConnectFailed(address, error.to_string().into()))
+        Ok(ClientTunnel::over(transport, surplus, &options.tunnel))
     });
     let (tunnel, driver) = made
         .await
@@ -359,7 +370,7 @@ async fn dial(target: Target) -> Result<Transport, Refusal> {
         .connect(target.address)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let (io, peer) = tls::connect(&target.leaf, socket, &target.expected)
+    let (channel, peer) = tls::connect(&target.leaf, socket, &target.expected)
         .await
         .map_err(|error| match error {
             TlsError::Io(why) => failed(why.to_string()),
@@ -376,7 +387,7 @@ async fn dial(target: Target) -> Result<Transport, Refusal> {
         peer_serial = %peer.serial(),
         "tunnel established"
     );
-    Ok(Transport::new(io, peer.not_after().min(target.leaf.not_after)))
+    Ok(Transport::secured(channel, peer.not_after().min(target.leaf.not_after)))
 }
 
 /// `reached`: a tunnel was there, and only its answer was not.

@@ -114,6 +114,20 @@ fn nothing_is_judged_before_the_first_lists_are_complete() {
 }
 
 #[test]
+fn a_proof_goes_straight_to_a_captured_pod_and_to_nobody_else() {
+    let shop = Shop::new();
+    let web = shop.web.addresses[0];
+    let straight = shop.go(&format!("{web}:15022"));
+    assert!(
+        matches!(&straight, Hop::Tunnel { to, workload, service: None } if to.ip() == web && workload.uid == shop.web.uid),
+        "{straight:?}"
+    );
+    for nobody in ["10.2.0.1:15022", "192.0.2.1:15022"] {
+        assert_eq!(shop.go(nobody), Hop::Refuse(Refusal::ReservedPort(15022)));
+    }
+}
+
+#[test]
 fn ports_of_the_mesh_and_addresses_of_nobody_are_refused() {
     let shop = Shop::new();
     for port in [15001, 15006, 15008] {

@@ -39,9 +39,12 @@ pub mod ports {
     /// Readiness (`/healthz/ready`).
     pub const READY: u16 = 15021;
 
+    /// Where the ztunnel of a captured pod answers instead of the pod, to prove the way to it. Nothing listens there.
+    pub const PROOF: u16 = 15022;
+
     /// Ports no authority may name: a proxy asked to dial one of them would talk to itself.
     pub fn is_ours(port: u16) -> bool {
-        matches!(port, OUTBOUND | INBOUND_PLAINTEXT | HBONE)
+        matches!(port, OUTBOUND | INBOUND_PLAINTEXT | HBONE | PROOF)
     }
 }
 

@@ -185,6 +185,12 @@ impl Way<'_> {
 
     /// At the destination of a tunnel.
     fn arrive(&mut self, source: &Workload, to: SocketAddr, workload: &Arc<Workload>) -> End {
+        if to.port() == ports::PROOF {
+            let there = named(to, Some(workload));
+            return End::Arrives(format!(
+                "the ztunnel of {there} answers by itself, and the pod hears of nothing"
+            ));
+        }
         let (at_source, there) = (proxy_of(source), named(to, Some(workload)));
         self.tell(
             &at_source,

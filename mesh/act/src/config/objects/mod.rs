@@ -24,7 +24,8 @@ pub use gateway::{
 };
 pub use metadata::{Metadata, OwnerReference};
 pub use pod::{
-    Container, ContainerPort, Pod, PodCondition, PodIp, PodPhase, PodSpec, PodStatus, Protocol, RestartPolicy,
+    Container, ContainerPort, MIRROR, Pod, PodCondition, PodIp, PodPhase, PodSpec, PodStatus, Protocol, RestartPolicy,
+    is_static_uid,
 };
 pub use probe::{GrpcTarget, Handler, Lifecycle, Target};
 pub use read::FieldError;

@@ -3,6 +3,7 @@
 mod pool;
 mod relay;
 mod streams;
+mod turns;
 mod wire;
 
 use std::{
