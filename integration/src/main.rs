@@ -129,6 +129,7 @@ async fn inside(demo: Demo) -> Result<u8, Failure> {
         leaf_life: demo.leaf_life,
         log: demo.log,
         mesh: !demo.no_mesh,
+        clock: None,
     };
     let selection = Selection::new(&demo.only, settings.mesh)?;
     let (envoy, promtool) = (absolute(demo.envoy)?, absolute(demo.promtool)?);

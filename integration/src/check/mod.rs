@@ -5,7 +5,7 @@ mod enablement;
 mod identity;
 mod load;
 mod policy;
-mod policy_churn;
+pub(crate) mod policy_churn;
 mod rotation;
 mod routing;
 mod scrape;
@@ -20,6 +20,8 @@ mod row;
 mod run;
 
 pub use bench::Bench;
+pub(crate) use bench::own_program;
+pub(crate) use load::{Held, held};
 pub use row::{Point, Row};
-pub(crate) use run::table;
 pub use run::{Selection, run};
+pub(crate) use run::{copy_yaml, table};

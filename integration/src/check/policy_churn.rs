@@ -17,7 +17,7 @@ const BEATS: usize = 100;
 const CLIENT: &str = "cluster.local/ns/shop/sa/client";
 
 /// Load on kept and on new connections, while policies change that deny it nothing; then one that denies it all.
-pub(super) async fn check(bench: &Bench, point: &mut Point) {
+pub(crate) async fn check(bench: &Bench, point: &mut Point) {
     let kept = ["http://catalog/", "--clients", "4", "--pause", "5ms"];
     let fresh = ["http://catalog/", "--rate", "50"];
     let kept = Load::start(&bench.world, "shop/client-a", "churn-kept", &kept).await;

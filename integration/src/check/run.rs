@@ -206,7 +206,8 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     table
 }
 
-fn copy_yaml(from: &Path, to: &Path) -> Result<(), Failure> {
+/// Copies the YAML of a directory, so that it may be edited.
+pub(crate) fn copy_yaml(from: &Path, to: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure(format!("{} cannot be copied: {error}", from.display()));
     fs::create_dir_all(to).map_err(failed)?;
     for file in crate::world::objects::yaml_files(from)? {

@@ -35,6 +35,9 @@ pub struct Settings {
     pub log: Option<String>,
     /// Whether the mesh's own pods are started; without them the world is a cluster without a mesh.
     pub mesh: bool,
+    /// A library that stands between node-1's ztunnel and the wall clock, and the file that says by how much it is
+    /// off (libfaketime).
+    pub clock: Option<(PathBuf, PathBuf)>,
 }
 
 /// Two nodes, the pods in them, and the mesh. Everything ends when it is dropped, and what is left with the

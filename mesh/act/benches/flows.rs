@@ -1,5 +1,5 @@
 //! What telling of a connection costs: labels are resolved once per label set, hashed once per connection, and not
-//! looked at again while it lives. `make bench`; absolute times mean nothing elsewhere.
+//! looked at again while it lives. `make microbench`; absolute times mean nothing elsewhere.
 
 use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 

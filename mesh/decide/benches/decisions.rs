@@ -1,5 +1,5 @@
 //! What a decision costs in a mesh of 100,000 workloads, and what one pod's change costs.
-//! `make bench`; compare runs on one machine, absolute times mean nothing elsewhere.
+//! `make microbench`; compare runs on one machine, absolute times mean nothing elsewhere.
 
 use std::{
     collections::BTreeMap,

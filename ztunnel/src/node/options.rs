@@ -56,6 +56,9 @@ pub struct Options {
     /// Bounds and timers of connections.
     #[command(flatten)]
     pub bounds: BoundOptions,
+    /// For measuring only: a tunnel, and so a whole handshake, for every connection
+    #[arg(long, hide = true)]
+    pub tunnel_per_connection: bool,
     /// TCP congestion control of connections between nodes, such as cubic; by default the host's. Hops inside a node
     /// always use cubic
     #[arg(long, env = "WEFT_CONGESTION", value_name = "NAME")]

@@ -7,6 +7,7 @@ use act::{
     authority::CaClient,
     certs::Certificates,
     config::{Reader, kubernetes::Scope},
+    hbone::PoolOptions,
     net::stranded,
     process::{Failure, Gate, Readiness, Workers, shutdown},
 };
@@ -124,6 +125,7 @@ fn settings(
         traffic: Arc::new(TrafficOptions {
             names: Resolver::new(over_network(name_servers(&resolv_conf))),
             congestion: options.congestion.as_deref().map(Into::into),
+            pool: tunnels(options),
             ..options.bounds.traffic()
         }),
         drain: options.drain,
@@ -131,6 +133,17 @@ fn settings(
         stopping: CancellationToken::new(),
         leaving: CancellationToken::new(),
     }
+}
+
+/// How tunnels are made and kept.
+fn tunnels(options: &Options) -> PoolOptions {
+    let mut pool = options.bounds.traffic().pool;
+    if options.tunnel_per_connection {
+        pool.shared = false;
+        // Nobody comes back to them.
+        pool.tunnel.idle = Duration::from_millis(100);
+    }
+    pool
 }
 
 /// Resolves when the process was asked to stop and may: nothing is left in it, or its grace has ended.

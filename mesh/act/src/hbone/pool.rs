@@ -55,6 +55,8 @@ pub struct Key {
     pub workload: Arc<str>,
     /// Where it accepts HBONE.
     pub address: SocketAddr,
+    /// Which connection alone it is for; 0: any of them.
+    pub apart: u64,
 }
 
 /// Where a tunnel leads, and as whom.
@@ -83,6 +85,8 @@ pub struct PoolOptions {
     pub deadline: Duration,
     /// Most tunnels, those being made included.
     pub tunnels: usize,
+    /// Whether connections share tunnels. Without it each has one of its own, and a whole handshake: for measuring.
+    pub shared: bool,
     /// How the tunnels are tuned.
     pub tunnel: TunnelOptions,
 }
@@ -92,6 +96,7 @@ impl Default for PoolOptions {
         Self {
             deadline: Duration::from_secs(10),
             tunnels: 1024,
+            shared: true,
             tunnel: TunnelOptions::default(),
         }
     }
@@ -146,8 +151,19 @@ impl Pool {
     /// Why not: the dial or handshake failed, the deadline passed, a bound is reached, or the peer refused
     /// ([`Refusal::RefusedByPeer`], with its own words).
     pub async fn open(&self, target: &Target, connect: &Connect) -> Result<Stream, Refusal> {
-        let key = target.key();
+        let key = Key {
+            apart: self.apart(),
+            ..target.key()
+        };
         self.open_by(&key, &|| Box::pin(dial(target.clone())), connect).await
+    }
+
+    /// What sets the next connection's tunnel apart from those of others.
+    fn apart(&self) -> u64 {
+        if self.shared.options.shared {
+            return 0;
+        }
+        self.shared.dials.fetch_add(1, Relaxed) + 1
     }
 
     /// Tunnels open now.
@@ -348,6 +364,7 @@ impl Target {
             expected: self.expected.clone(),
             workload: self.workload.clone(),
             address: self.address,
+            apart: 0,
         }
     }
 }

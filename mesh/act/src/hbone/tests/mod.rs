@@ -105,6 +105,7 @@ fn key() -> Key {
         expected: "spiffe://cluster.local/ns/shop/sa/echo".parse().expect("an identity"),
         workload: "echo-uid".into(),
         address: "10.1.0.2:15008".parse().expect("an address"),
+        apart: 0,
     }
 }
 
