@@ -81,7 +81,7 @@ impl Way<'_> {
             return Hop::Refuse(Refusal::NoExternalEndpoint(service.key.clone(), "it has none".into()));
         };
         match &picked.host {
-            ExternalHost::Address(_) => self.to_outside(service, address(&picked)),
+            ExternalHost::Address(_) => self.to_outside(service, address(picked)),
             ExternalHost::Name(name) => Hop::Resolve {
                 service: service.clone(),
                 host: name.clone(),

@@ -133,24 +133,8 @@ impl Way<'_> {
                 );
                 End::Arrives(format!("{asked_for} is connected to as it is, outside the mesh"))
             }
-            Hop::External { service, to } => {
-                let known = format!("ExternalService {}, known as {}", service.key, service.hosts.join(", "));
-                self.step(
-                    &at,
-                    "hop",
-                    format!("plain TCP to {to}, of {known}"),
-                    Some(described(&service)),
-                );
-                End::Arrives(format!("plain TCP goes to {to}, outside the mesh"))
-            }
-            Hop::Resolve { service, host, port } => {
-                let answer = format!(
-                    "{host} is resolved, then plain TCP to port {port} there, of ExternalService {}",
-                    service.key
-                );
-                self.step(&at, "hop", answer, Some(described(&service)));
-                End::Arrives(format!("plain TCP goes to port {port} of what {host} resolves to"))
-            }
+            Hop::External { service, to } => self.outside(&at, &service, to),
+            Hop::Resolve { service, host, port } => self.resolved(&at, &service, &host, port),
             Hop::Plain { to, workload, service } => {
                 let there = named(to, workload.as_ref());
                 let among = self.among(service.as_ref(), asked_for, to);
@@ -188,6 +172,24 @@ impl Way<'_> {
                 })
             }
         }
+    }
+
+    /// To an address of an ExternalService.
+    fn outside(&mut self, at: &str, service: &ExternalService, to: SocketAddr) -> End {
+        let known = format!("ExternalService {}, known as {}", service.key, service.hosts.join(", "));
+        let answer = format!("plain TCP to {to}, of {known}");
+        self.step(at, "hop", answer, Some(described(service)));
+        End::Arrives(format!("plain TCP goes to {to}, outside the mesh"))
+    }
+
+    /// To what a name of an ExternalService resolves to.
+    fn resolved(&mut self, at: &str, service: &ExternalService, host: &str, port: u16) -> End {
+        let answer = format!(
+            "{host} is resolved, then plain TCP to port {port} there, of ExternalService {}",
+            service.key
+        );
+        self.step(at, "hop", answer, Some(described(service)));
+        End::Arrives(format!("plain TCP goes to port {port} of what {host} resolves to"))
     }
 
     /// The Service behind which an endpoint was picked, and which others might have been.
