@@ -176,7 +176,6 @@ async fn work(shared: Shared, options: Options, mut arrivals: mpsc::Receiver<Acc
             deadline: options.connect_timeout,
             tunnels: options.pod_tunnels,
             tunnel: TunnelOptions::default(),
-            ..PoolOptions::default()
         }),
         certificates: shared.certificates.clone(),
         identity: shared.identity.clone(),
