@@ -176,6 +176,7 @@ async fn work(shared: Shared, options: Options, mut arrivals: mpsc::Receiver<Acc
             deadline: options.connect_timeout,
             tunnels: options.pod_tunnels,
             tunnel: TunnelOptions::default(),
+            shared: true,
         }),
         certificates: shared.certificates.clone(),
         identity: shared.identity.clone(),

@@ -80,6 +80,7 @@ impl BoundOptions {
             pool: PoolOptions {
                 deadline: self.deadline,
                 tunnels: self.pod_tunnels as usize,
+                shared: true,
                 tunnel: TunnelOptions {
                     streams_served: self.tunnel_streams,
                     handshake: self.handshake,

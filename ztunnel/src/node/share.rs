@@ -91,11 +91,6 @@ impl Share {
         self.inner.most - self.inner.places.available_permits()
     }
 
-    /// Whether it is the same pod's.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
     /// The pod as another on the same worker reaches it; `None` when its connections are too many already. To be
     /// called on that worker.
     pub(super) fn neighbour(&self, worker: usize) -> Option<Neighbour> {

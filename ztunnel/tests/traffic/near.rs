@@ -257,7 +257,7 @@ fn in_memory_an_application_that_refuses_is_a_refusal_and_another_endpoint_is_tr
             assert!(is_reset(&mut client.connect(TO).await).await, "nobody listens there");
             nothing_lives([&client, &server]).await;
             let (down, up) = (open("server", SERVER), open("other", super::OTHER));
-            configure(&mut mesh, &[up.clone()]);
+            configure(&mut mesh, std::slice::from_ref(&up));
             let service = super::echo_service("10.88.0.1", &[&down, &up]);
             mesh.change(|snapshot| snapshot.put_service(service.into()));
             let _up = mesh.capture("other", super::OTHER, TrafficOptions::default());

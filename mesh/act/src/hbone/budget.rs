@@ -87,7 +87,7 @@ mod tests {
         let budget = Budget::new(100_000);
         assert_eq!(budget.room(70_000), 70_000);
         let first = budget.hold(70_000);
-        assert_eq!(budget.clone().room(70_000), 30_000);
+        assert_eq!(budget.room(70_000), 30_000);
         let second = budget.hold(30_000);
         assert_eq!(budget.room(70_000), LEAST);
         assert_eq!(budget.room(10), 10);

@@ -270,7 +270,7 @@ fn a_name_that_resolves_into_the_mesh_is_reached_as_the_mesh_reaches_it() {
         endpoints: [fixed("db.example", None)].into(),
         ..external("demo", "api", &["api.example"], &["240.0.0.7"])
     };
-    let (mut snapshot, client) = registry(&[api.clone()]);
+    let (mut snapshot, client) = registry(std::slice::from_ref(&api));
     snapshot.put_workload(Arc::new(pod("demo", "web", "10.1.0.2")));
     let api = Arc::new(api);
     let hop = go(&snapshot, &client, "240.0.0.7:5432");

@@ -16,7 +16,7 @@ const PLAIN: &str = "{addresses: [10.1.0.1], nodeName: n1, zone: z1}, {addresses
 /// Indexes preferred from nodes and zones, sorted by name.
 fn preferred(translation: &Translation) -> (Vec<String>, Vec<String>) {
     let tiers = &service(translation, "shop/web").tiers;
-    let shown = |map: &std::collections::HashMap<Arc<str>, Box<[u32]>>| {
+    let shown = |map: &HashMap<Arc<str>, Box<[u32]>>| {
         let mut all: Vec<String> = map.iter().map(|(name, all)| format!("{name} {all:?}")).collect();
         all.sort();
         all
