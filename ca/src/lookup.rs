@@ -134,9 +134,15 @@ impl Finder for Client {
             Sought::OnNode { node, identity } => {
                 let (namespace, account) = (identity.namespace(), identity.service_account());
                 let pods: Api<Pod> = Api::namespaced(self.clone(), namespace);
-                let fields = format!("spec.nodeName={node},spec.serviceAccountName={account}");
-                let asked = ListParams::default().fields(&fields).limit(MOST_PODS);
-                (namespace, pods.list(&asked).await.map_err(sentence)?.items)
+                // a static pod's object names no account, which is to say the default one
+                let unnamed = (account == "default").then_some("");
+                let mut found = Vec::new();
+                for account in std::iter::once(account).chain(unnamed) {
+                    let fields = format!("spec.nodeName={node},spec.serviceAccountName={account}");
+                    let asked = ListParams::default().fields(&fields).limit(MOST_PODS);
+                    found.extend(pods.list(&asked).await.map_err(sentence)?.items);
+                }
+                (namespace, found)
             }
         };
         let mut found = Vec::new();

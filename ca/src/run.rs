@@ -45,6 +45,7 @@ const RETRY: Duration = Duration::from_secs(2);
 pub async fn run(options: Options, reader: Reader, logs: Logs) -> Result<(), Failure> {
     let (stop, end) = (shutdown()?, CancellationToken::new());
     let metrics = Metrics::install();
+    describe();
     let acceptor = bind(&options)?;
     let client = client(&options).await?;
     let authentication = authentication(&options, client.as_ref())?;
@@ -60,6 +61,7 @@ pub async fn run(options: Options, reader: Reader, logs: Logs) -> Result<(), Fai
         metrics,
         logs: Some(logs),
         readiness,
+        prover: None,
         parts: vec![("authority", dump(known.clone()))],
     };
     admin.serve(&options.admin, &end).await?;
@@ -96,6 +98,46 @@ pub async fn run(options: Options, reader: Reader, logs: Logs) -> Result<(), Fai
     listen::serve(acceptor, tls, service, options.bounds(), stop, options.drain).await;
     end.cancel();
     Ok(())
+}
+
+fn describe() {
+    for (name, what) in [
+        (
+            "weft_ca_decisions_total",
+            "Requests for a certificate, by decision and reason",
+        ),
+        (
+            "weft_ca_lookups_total",
+            "Pods unknown here that were looked up at the API server",
+        ),
+        (
+            "weft_ca_token_reviews_total",
+            "Tokens that the API server was asked about",
+        ),
+        (
+            "weft_ca_connections_refused_total",
+            "Connections refused because a bound was reached",
+        ),
+        (
+            "weft_ca_key_failures_total",
+            "Times an issuer's keys could not be read or renewed",
+        ),
+    ] {
+        metrics::describe_counter!(name, what);
+    }
+    for (name, what) in [
+        ("weft_ca_bundle_namespaces", "Namespaces that are to have the roots"),
+        (
+            "weft_ca_bundle_troubles",
+            "Namespaces where the roots are not as they should be",
+        ),
+        (
+            "weft_ca_intermediate_expiration_timestamp_seconds",
+            "When the intermediate that signs ends, in seconds since 1970",
+        ),
+    ] {
+        metrics::describe_gauge!(name, what);
+    }
 }
 
 /// The API server, where it tells of pods or keeps our keys.

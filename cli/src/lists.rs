@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use clap_complete::engine::ArgValueCandidates;
 use serde_json::{Value, json};
 
 use crate::{
+    complete,
     output::{self, Answer, Format, Table, count, finish, list, print, said},
     source::Source,
 };
@@ -13,7 +15,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Namespaced {
     /// Only this namespace
-    #[arg(short, long)]
+    #[arg(short, long, add = ArgValueCandidates::new(complete::namespaces))]
     namespace: Option<String>,
 }
 
@@ -31,7 +33,7 @@ pub(crate) async fn workloads(from: &Source, which: &Namespaced, format: Format)
     ]);
     rows(
         from,
-        "workloads",
+        &["workloads"],
         |it| &it["namespace"],
         which,
         format,
@@ -52,7 +54,7 @@ pub(crate) async fn workloads(from: &Source, which: &Namespaced, format: Format)
     finish(&table, "no workload", format)
 }
 
-/// Every Service.
+/// Every Service and ExternalService.
 pub(crate) async fn services(from: &Source, which: &Namespaced, format: Format) -> Answer {
     let mut table = Table::new(&[
         "NAMESPACE",
@@ -62,36 +64,43 @@ pub(crate) async fn services(from: &Source, which: &Namespaced, format: Format) 
         "READY",
         "WAYPOINT",
         "ROUTES",
+        "HOSTS",
     ]);
+    let items = |list: &Value| list.as_array().cloned().unwrap_or_default();
     rows(
         from,
-        "services",
+        &["services", "externalServices"],
         |it| &it["key"]["namespace"],
         which,
         format,
         |it| {
-            let endpoints: Vec<_> = it["endpoints"].as_array().into_iter().flatten().collect();
-            let ready = endpoints.iter().filter(|endpoint| endpoint["ready"] == true).count();
-            let ports: Vec<_> = it["ports"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(|port| port["port"].to_string())
-                .collect();
-            let routes: Vec<_> = it["routes"]
-                .as_array()
-                .into_iter()
-                .flatten()
+            let endpoints = items(&it["endpoints"]);
+            let ports = items(&it["ports"]);
+            // An ExternalService is known by its hosts: where its connections go says more than what is ready.
+            let (addresses, number, ready) = if it["hosts"].is_array() {
+                (
+                    list(&it["networks"]),
+                    "number",
+                    format!("outside: {}", said(&it["resolution"])),
+                )
+            } else {
+                let ready = endpoints.iter().filter(|endpoint| endpoint["ready"] == true).count();
+                (list(&it["addresses"]), "port", format!("{ready}/{}", endpoints.len()))
+            };
+            let ports: Vec<_> = ports.iter().map(|port| port[number].to_string()).collect();
+            let routes: Vec<_> = items(&it["routes"])
+                .iter()
                 .map(|route| said(&route["object"]["name"]))
                 .collect();
             table.row([
                 said(&it["key"]["namespace"]),
                 said(&it["key"]["name"]),
-                list(&it["addresses"]),
+                addresses,
                 ports.join(","),
-                format!("{ready}/{}", endpoints.len()),
+                ready,
                 named(&it["waypoint"]),
                 routes.join(","),
+                list(&it["hosts"]),
             ]);
         },
     )
@@ -151,7 +160,7 @@ pub(crate) async fn policies(from: &Source, which: &Namespaced, format: Format) 
 
 async fn rows<'n>(
     from: &Source,
-    field: &str,
+    fields: &[&str],
     namespace: impl Fn(&Value) -> &Value,
     which: &'n Namespaced,
     format: Format,
@@ -164,7 +173,8 @@ async fn rows<'n>(
             .as_ref()
             .is_none_or(|wanted: &'n String| namespace(it) == wanted.as_str())
     };
-    let found: Vec<&Value> = mesh[field].as_array().into_iter().flatten().filter(wanted).collect();
+    let all = fields.iter().filter_map(|field| mesh[*field].as_array()).flatten();
+    let found: Vec<&Value> = all.filter(wanted).collect();
     if format == Format::Table {
         found.into_iter().for_each(&mut row);
         Ok(())

@@ -4,9 +4,11 @@
 mod bug_report;
 mod check;
 mod cluster;
+mod complete;
 mod demo;
 mod enrolment;
 mod events;
+mod finding;
 mod install;
 mod lists;
 mod namespace;
@@ -70,7 +72,7 @@ enum Command {
     Uninstall(install::UninstallOptions),
     #[command(flatten)]
     Ask(Ask),
-    /// A completion script for a shell, such as: source <(weft completions bash)
+    /// A completion script for a shell, such as: source <(weft completions bash); names are asked of the cluster
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -106,6 +108,9 @@ enum Ask {
 }
 
 fn main() -> ExitCode {
+    if complete::answer(Arguments::command) {
+        return ExitCode::SUCCESS;
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -130,9 +135,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, String> {
         Command::Upgrade(options) => install::upgrade(&arguments.cluster, &options, arguments.output),
         Command::Uninstall(options) => install::uninstall(&arguments.cluster, &options, arguments.output),
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "weft", &mut script);
-            output::text(&String::from_utf8_lossy(&script))?;
+            output::text(&complete::script(shell)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Ask(what) => block_on(ask(what, &arguments.from, &arguments.cluster, arguments.output)),

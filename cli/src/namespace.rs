@@ -8,6 +8,7 @@ use std::{
 };
 
 use act::config::MODE;
+use clap_complete::engine::ArgValueCandidates;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client,
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::sentence,
+    complete,
     enrolment::{self, Standing},
     events,
     output::{self, Answer, Format, Table, finish, print},
@@ -57,7 +59,7 @@ pub(crate) enum Action {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Which {
     /// The namespaces
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = ArgValueCandidates::new(complete::namespaces))]
     names: Vec<String>,
     /// Set the label and go
     #[arg(long)]

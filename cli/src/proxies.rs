@@ -155,7 +155,7 @@ impl Proxy {
     /// One plain sentence, naming the proxy.
     pub(crate) async fn read(&self, path: &str) -> Result<String, String> {
         let request = Request::get(path).header(HOST, "weft").body(Full::default());
-        self.ask(request.map_err(|error| error.to_string())?).await
+        self.ask(request.map_err(|error| error.to_string())?, PATIENCE).await
     }
 
     /// Posts text and reads text. An answer that is no success is its own sentence.
@@ -163,8 +163,16 @@ impl Proxy {
     /// # Errors
     /// One plain sentence, naming the proxy where the proxy did not say it itself.
     pub(crate) async fn post(&self, path: &str, body: String) -> Result<String, String> {
+        self.post_within(path, body, PATIENCE).await
+    }
+
+    /// As [`Proxy::post`], for a question whose answer takes a while.
+    ///
+    /// # Errors
+    /// As [`Proxy::post`].
+    pub(crate) async fn post_within(&self, path: &str, body: String, patience: Duration) -> Result<String, String> {
         let request = Request::post(path).header(HOST, "weft").body(Full::from(body));
-        self.ask(request.map_err(|error| error.to_string())?).await
+        self.ask(request.map_err(|error| error.to_string())?, patience).await
     }
 
     /// Reads an answer as JSON.
@@ -176,13 +184,13 @@ impl Proxy {
             .map_err(|error| format!("proxy {} answered something that is no JSON: {error}", self.name))
     }
 
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<String, String> {
-        match tokio::time::timeout(PATIENCE, self.exchange(request)).await {
+    async fn ask(&self, request: Request<Full<Bytes>>, patience: Duration) -> Result<String, String> {
+        match tokio::time::timeout(patience, self.exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(format!(
                 "proxy {} does not answer within {} s",
                 self.name,
-                PATIENCE.as_secs()
+                patience.as_secs()
             )),
         }
     }

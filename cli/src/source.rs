@@ -215,6 +215,7 @@ fn as_admin(reader: &Reader, name: String) -> Admin {
         metrics: Metrics::install(),
         logs: None,
         readiness: Readiness::new(),
+        prover: None,
         parts: Vec::new(),
     }
 }

@@ -6,9 +6,11 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use clap_complete::engine::ArgValueCandidates;
 use serde_json::{Value, json};
 
 use crate::{
+    complete,
     output::{self, Answer, Format, Table, count, finish, list, print, said},
     proxies::{self, Said},
     source::Source,
@@ -144,6 +146,7 @@ pub(crate) async fn certs(from: &Source, format: Format) -> Answer {
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogLevel {
     /// The proxy, as `weft status` names it
+    #[arg(add = ArgValueCandidates::new(complete::proxies))]
     proxy: String,
     /// Such as debug, or info,act::hbone=trace; without it the level now is told
     level: Option<String>,

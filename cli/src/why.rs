@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use clap_complete::engine::ArgValueCandidates;
 use decide::why::{Question, why};
 use serde_json::{Value, json};
 
 use crate::{
+    complete,
     output::{self, Format, Table},
     proxies::Proxy,
     source::Source,
@@ -28,8 +30,10 @@ Exit codes: 0 it is allowed, 2 it is refused, 1 the question cannot be answered.
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Who connects: namespace/pod, or an address
+    #[arg(add = ArgValueCandidates::new(complete::sources))]
     from: String,
     /// What to: service.namespace:port, namespace/name:port, or address:port
+    #[arg(add = ArgValueCandidates::new(complete::destinations))]
     to: String,
     /// HTTP method, where HTTP matters
     #[arg(requires = "path")]
@@ -40,7 +44,7 @@ pub(crate) struct Arguments {
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// Ask this proxy what it knows now, instead of the cluster's objects
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::proxies))]
     proxy: Option<String>,
 }
 

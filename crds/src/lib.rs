@@ -17,6 +17,7 @@
 
 mod attach;
 mod authorization_policy;
+mod external_service;
 pub mod fields;
 mod mesh_config;
 mod peer_authentication;
@@ -29,6 +30,9 @@ use kube::CustomResourceExt;
 pub use attach::{Selector, TargetRef, Unknown};
 pub use authorization_policy::{
     Action, AuthorizationPolicy, AuthorizationPolicySpec, Condition, From, Operation, PolicyRule, Provider, Source, To,
+};
+pub use external_service::{
+    ExternalEndpoint, ExternalPort, ExternalProtocol, ExternalService, ExternalServiceSpec, Resolution, Visibility,
 };
 pub use mesh_config::{MeshConfig, MeshConfigSpec, Outbound, SameNode};
 pub use peer_authentication::{Mode, Mtls, PeerAuthentication, PeerAuthenticationSpec};
@@ -43,6 +47,7 @@ pub const VERSION: &str = "v1alpha1";
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![
         AuthorizationPolicy::crd(),
+        ExternalService::crd(),
         MeshConfig::crd(),
         PeerAuthentication::crd(),
         TrafficPolicy::crd(),

@@ -37,6 +37,9 @@ pub struct MeshConfigSpec {
     /// How two captured pods of one node talk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_node: Option<SameNode>,
+    /// UDP, SCTP and the like towards captured pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<Datagrams>,
     /// Networks pods have their addresses from, such as `10.244.0.0/16`. One of these addresses that no object
     /// explains is held, then refused, never passed through.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,12 +70,23 @@ pub enum Outbound {
     RegistryOnly,
 }
 
-/// How two captured pods of one node talk. Wire: always encrypted, over the pods' interfaces. Auto: the proxy
-/// chooses; this version always chooses the wire.
+/// How two captured pods of one node talk. Wire: always encrypted, over the pods' interfaces. Auto: the node's proxy
+/// hands their connections over in memory, judged by the same policies, unless a NetworkPolicy selects either pod or
+/// NetworkPolicies cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SameNode {
-    /// As the proxy chooses.
+    /// In memory where nothing speaks against it.
     Auto,
     /// Always over the pods' interfaces, encrypted.
     Wire,
+}
+
+/// UDP, SCTP and the like towards captured pods, which pass outside the mesh and prove nobody's identity. Protect:
+/// they are dropped under STRICT, and where a policy names the port. Allow: they pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Datagrams {
+    /// Dropped under STRICT, and where a policy names the port.
+    Protect,
+    /// They pass.
+    Allow,
 }

@@ -14,13 +14,15 @@ pub struct Rule {
 }
 
 /// Every rule in use.
-pub const ALL: [&Rule; 6] = [
+pub const ALL: [&Rule; 8] = [
     &SINGLETON,
     &ONE_ATTACHMENT,
     &POLICY_TARGET,
     &TRAFFIC_TARGET,
     &CONDITION_ASKS,
     &PORTS,
+    &EXTERNAL_ENDPOINTS,
+    &EXTERNAL_RESOLVABLE,
 ];
 
 /// A MeshConfig is named `default`.
@@ -73,6 +75,28 @@ pub const PORTS: Rule = Rule {
     },
 };
 
+/// An ExternalService has endpoints where it says that connections go to them.
+pub const EXTERNAL_ENDPOINTS: Rule = Rule {
+    cel: "self.resolution == 'Static' ? has(self.endpoints) : (self.resolution == 'DNS' || !has(self.endpoints))",
+    message: "resolution Static needs endpoints, and resolution None goes to no endpoint",
+    holds: |spec| match resolution(spec) {
+        "Static" => spec.get("endpoints").is_some(),
+        "DNS" => true,
+        _ => spec.get("endpoints").is_none(),
+    },
+};
+
+/// An ExternalService that is resolved has a name to resolve.
+pub const EXTERNAL_RESOLVABLE: Rule = Rule {
+    cel: "self.resolution != 'DNS' || has(self.endpoints) || self.hosts.exists(host, !host.startsWith('*'))",
+    message: "with resolution DNS a host with a wildcard cannot be resolved: give endpoints, or a host without one",
+    holds: |spec| {
+        let named = |host: &Value| host.as_str().is_some_and(|host| !host.starts_with('*'));
+        let hosts = || spec.get("hosts").and_then(Value::as_array).into_iter().flatten();
+        resolution(spec) != "DNS" || spec.get("endpoints").is_some() || hosts().any(named)
+    },
+};
+
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
 impl Rule {
@@ -80,6 +104,10 @@ impl Rule {
     pub(crate) fn kube(&self) -> kube::core::Rule {
         kube::core::Rule::new(self.cel).message(self.message)
     }
+}
+
+fn resolution(spec: &Value) -> &str {
+    spec.get("resolution").and_then(Value::as_str).unwrap_or("None")
 }
 
 fn every(targets: &Value, allowed: fn(&str, &str) -> bool) -> bool {
@@ -116,6 +144,39 @@ mod tests {
             (&PORTS, json!({"0": {}}), false),
             (&PORTS, json!({"65536": {}}), false),
             (&PORTS, json!({"http": {}}), false),
+            (&EXTERNAL_ENDPOINTS, json!({"resolution": "None"}), true),
+            (
+                &EXTERNAL_ENDPOINTS,
+                json!({"resolution": "None", "endpoints": []}),
+                false,
+            ),
+            (&EXTERNAL_ENDPOINTS, json!({"resolution": "Static"}), false),
+            (
+                &EXTERNAL_ENDPOINTS,
+                json!({"resolution": "Static", "endpoints": []}),
+                true,
+            ),
+            (&EXTERNAL_ENDPOINTS, json!({"resolution": "DNS"}), true),
+            (
+                &EXTERNAL_RESOLVABLE,
+                json!({"resolution": "DNS", "hosts": ["*.a"]}),
+                false,
+            ),
+            (
+                &EXTERNAL_RESOLVABLE,
+                json!({"resolution": "DNS", "hosts": ["*.a", "a"]}),
+                true,
+            ),
+            (
+                &EXTERNAL_RESOLVABLE,
+                json!({"resolution": "DNS", "hosts": ["*.a"], "endpoints": []}),
+                true,
+            ),
+            (
+                &EXTERNAL_RESOLVABLE,
+                json!({"resolution": "None", "hosts": ["*.a"]}),
+                true,
+            ),
         ] {
             assert_eq!((rule.holds)(&value), holds, "{} {value}", rule.cel);
         }

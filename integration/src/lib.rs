@@ -2,9 +2,11 @@
 //! packet capture on the link between the nodes, and what can be read off it all. The demo shows it, the check
 //! asserts it; the same promises on a real Kubernetes (`e2e`). Never: anything that leaves the namespaces it made.
 
+pub mod bench;
 pub mod check;
 pub mod cluster;
 pub mod e2e;
+pub mod faults;
 pub mod images;
 pub mod isolate;
 pub mod load;

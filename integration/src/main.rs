@@ -52,6 +52,14 @@ struct Demo {
         default_value = "target/tools/envoy/bin/envoy"
     )]
     envoy: PathBuf,
+    /// Prometheus' promtool, which judges the metrics
+    #[arg(
+        long,
+        env = "WEFT_DEMO_PROMTOOL",
+        value_name = "FILE",
+        default_value = "target/tools/prometheus/usr/bin/promtool"
+    )]
+    promtool: PathBuf,
     /// How long the CA's certificates live; --check has its own
     #[arg(long, env = "WEFT_DEMO_LEAF_LIFE", value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "10m")]
     leaf_life: Duration,
@@ -121,13 +129,14 @@ async fn inside(demo: Demo) -> Result<u8, Failure> {
         leaf_life: demo.leaf_life,
         log: demo.log,
         mesh: !demo.no_mesh,
+        clock: None,
     };
     let selection = Selection::new(&demo.only, settings.mesh)?;
-    let envoy = absolute(demo.envoy)?;
+    let (envoy, promtool) = (absolute(demo.envoy)?, absolute(demo.promtool)?);
     let stop = act::process::shutdown()?;
     let ended = stop.run_until_cancelled(async {
         if demo.check {
-            check::run(run, settings, &selection, &envoy, &screen).await
+            check::run(run, settings, &selection, (&envoy, &promtool), &screen).await
         } else {
             show::run(run, settings, &screen).await
         }

@@ -51,12 +51,21 @@ pub(crate) struct Chosen {
     pub(crate) workload: Option<Arc<Workload>>,
     /// The Service it belongs to.
     pub(crate) service: Option<ServiceKey>,
-    /// The rule that allowed it, if one was needed.
-    pub(crate) allowed_by: Option<Decider>,
+    /// What the policies said.
+    pub(crate) judged: Judged,
     /// The route's rule, if one applied.
     pub(crate) route: Option<Decider>,
     /// The longest the request may take.
     pub(crate) timeout: Option<Duration>,
+}
+
+/// What the policies said of what they let through.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Judged {
+    /// The rule that allowed it, if one was needed.
+    pub(crate) allowed_by: Option<Decider>,
+    /// The rule that would have refused it, were its policy no dry run.
+    pub(crate) would_deny: Option<Decider>,
 }
 
 impl Asked<'_> {
@@ -122,9 +131,9 @@ impl Asked<'_> {
 
     fn toward_workload(&self, workload: &Arc<Workload>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
         let to = SocketAddr::new(self.authority.ip().to_canonical(), port);
-        let allowed_by = self.judge_by(&workload.policies, to)?;
+        let judged = self.judge_by(&workload.policies, to)?;
         let chosen = along(&hop(self.snapshot, self.own, to, choice), to)?;
-        Ok(Chosen { allowed_by, ..chosen })
+        Ok(Chosen { judged, ..chosen })
     }
 
     fn toward_service(&self, service: &Arc<Service>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
@@ -137,17 +146,17 @@ impl Asked<'_> {
                 address: to,
                 workload: None,
             };
-            let allowed_by = self.judge(service, &gate)?;
+            let judged = self.judge(service, &gate)?;
             let chosen = along(&hop(self.snapshot, self.own, to, choice), to)?;
-            return Ok(Chosen { allowed_by, ..chosen });
+            return Ok(Chosen { judged, ..chosen });
         }
         let mut left = candidates(self.snapshot, service, port)?;
         let mut refused = None;
         while let Some(picked) = pick(&left, |candidate| candidate.address, choice).cloned() {
-            let allowed = self.judge(service, &picked).and_then(|allowed_by| {
+            let allowed = self.judge(service, &picked).and_then(|judged| {
                 let hop = hop_to_candidate(self.snapshot, self.own, service, &picked, choice);
                 Ok(Chosen {
-                    allowed_by,
+                    judged,
                     workload: picked.workload.clone(),
                     ..along(&hop, picked.address)?
                 })
@@ -162,7 +171,7 @@ impl Asked<'_> {
     }
 
     /// Judges one candidate of a Service by every set that counts.
-    fn judge(&self, service: &Service, candidate: &Candidate) -> Result<Option<Decider>, Refusal> {
+    fn judge(&self, service: &Service, candidate: &Candidate) -> Result<Judged, Refusal> {
         let asked = forward::Asked {
             waypoint: self.key,
             authority: self.authority,
@@ -170,9 +179,12 @@ impl Asked<'_> {
             client: self.client(),
             request: self.request,
         };
-        forward::sets(&asked, Some(service), candidate).try_fold(None, |allowed: Option<Decider>, set| {
-            let by = self.judge_by(set, candidate.address)?;
-            Ok(allowed.or(by))
+        forward::sets(&asked, Some(service), candidate).try_fold(Judged::default(), |judged, set| {
+            let also = self.judge_by(set, candidate.address)?;
+            Ok(Judged {
+                allowed_by: judged.allowed_by.or(also.allowed_by),
+                would_deny: judged.would_deny.or(also.would_deny),
+            })
         })
     }
 
@@ -183,18 +195,17 @@ impl Asked<'_> {
         }
     }
 
-    fn judge_by(&self, set: &PolicySet, destination: SocketAddr) -> Result<Option<Decider>, Refusal> {
+    fn judge_by(&self, set: &PolicySet, destination: SocketAddr) -> Result<Judged, Refusal> {
         let facts = Facts {
             client: self.client(),
             destination,
             request: self.request,
         };
-        if let Some(by) = dry_run(set, &facts) {
-            metrics::counter!("weft_dry_run_denials_total", "policy" => by.object.to_string()).increment(1);
-            tracing::debug!(policy = %by, client = %self.client, "a dry-run policy would have refused this");
-        }
         match verdict(set, &facts) {
-            Verdict::Allow(by) => Ok(by),
+            Verdict::Allow(allowed_by) => Ok(Judged {
+                allowed_by,
+                would_deny: dry_run(set, &facts),
+            }),
             // Opaque bytes that a rule would have to read: nobody can say that it does not concern them.
             Verdict::Deny(by) | Verdict::NeedsWaypoint(by) => Err(Refusal::Denied(by)),
         }
@@ -227,6 +238,11 @@ fn along(hop: &Hop, endpoint: SocketAddr) -> Result<Chosen, Refusal> {
         }
         Hop::Plain { to, workload, service } => (direct(*to, None), workload.clone(), service.clone()),
         Hop::Passthrough => (direct(endpoint, None), None, None),
+        Hop::External { to, .. } => (direct(*to, None), None, None),
+        Hop::Resolve { service, .. } => {
+            let why = "a waypoint resolves no names".into();
+            return Err(Refusal::NoExternalEndpoint(service.key.clone(), why));
+        }
         Hop::Hold(refusal) | Hop::Refuse(refusal) => return Err(refusal.clone()),
     };
     Ok(Chosen {
@@ -234,7 +250,7 @@ fn along(hop: &Hop, endpoint: SocketAddr) -> Result<Chosen, Refusal> {
         endpoint,
         workload,
         service,
-        allowed_by: None,
+        judged: Judged::default(),
         route: None,
         timeout: None,
     })

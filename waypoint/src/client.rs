@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use act::{telemetry::Party, tls::Peer};
+use act::{hbone::Traceparent, telemetry::Party, tls::Peer};
 use http::{HeaderMap, header::FORWARDED};
 
 use crate::{activity::Activity, waypoint::Waypoint};
@@ -19,6 +19,8 @@ pub(crate) struct Client {
     pub(crate) told: SocketAddr,
     /// What the stream was opened for.
     pub(crate) authority: SocketAddr,
+    /// The trace it belongs to, if it says so as it must.
+    pub(crate) trace: Option<Traceparent>,
     /// What happens on it.
     pub(crate) activity: Arc<Activity>,
 }

@@ -3,7 +3,11 @@
 use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use act::{
-    admin::AdminOptions, authority::CaOptions, config::SourceOptions, hbone::TunnelOptions, telemetry::LogOptions,
+    admin::AdminOptions,
+    authority::CaOptions,
+    config::SourceOptions,
+    hbone::TunnelOptions,
+    telemetry::{FlowOptions, LogOptions},
 };
 use clap::Parser;
 use decide::model::{Identity, WaypointKey};
@@ -33,12 +37,18 @@ pub(crate) struct Options {
     /// Threads that carry traffic; 0: a quarter of the cores, 2 to 8
     #[arg(long, env = "WEFT_WORKERS", value_name = "N", default_value_t = 0)]
     pub(crate) workers: usize,
+    /// TCP congestion control of its connections, such as cubic; by default the host's
+    #[arg(long, env = "WEFT_CONGESTION", value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
     /// Tunnels accepted at the same time; more wait to be accepted
     #[arg(long, env = "WEFT_MAX_TUNNELS", value_name = "N", default_value_t = 10_000)]
     pub(crate) max_tunnels: usize,
     /// Streams a client may have open in one tunnel
     #[arg(long, env = "WEFT_MAX_TUNNEL_STREAMS", value_name = "N", default_value_t = 1_000)]
     pub(crate) max_tunnel_streams: u32,
+    /// Tunnels each worker may make; requests that need one more are refused with 503
+    #[arg(long, env = "WEFT_POD_TUNNELS", value_name = "N", default_value_t = 1024)]
+    pub(crate) pod_tunnels: usize,
     /// Requests in flight at the same time; more are refused with 503
     #[arg(long, env = "WEFT_MAX_REQUESTS", value_name = "N", default_value_t = 10_000)]
     pub(crate) max_requests: usize,
@@ -84,6 +94,8 @@ pub(crate) struct Options {
     pub(crate) admin: AdminOptions,
     #[command(flatten)]
     pub(crate) log: LogOptions,
+    #[command(flatten)]
+    pub(crate) flows: FlowOptions,
 }
 
 /// An object by namespace and name.

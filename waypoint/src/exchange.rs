@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use act::telemetry::{FlowLabels, Party, Reporter, RequestRecord, Security};
+use act::{
+    hbone::Traceparent,
+    telemetry::{FlowLabels, Reporter, RequestRecord, Security},
+};
 use decide::{
     hop::{Bound, bound},
     model::{Refusal, Workload},
@@ -71,6 +74,9 @@ pub(crate) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
         Ok(head) => head,
         Err(refusal) => return refused(refusal, tale, understands),
     };
+    if let Some(trace) = Traceparent::of(&head.headers) {
+        tale.record.labels.trace = Some(trace.trace());
+    }
     tale.record.path = head.path_and_query().0.into();
     tale.record.protocol = head.protocol();
     let mut attempt = Attempt {
@@ -285,12 +291,10 @@ async fn switch(on_client: OnUpgrade, on_server: OnUpgrade, mut tale: Box<Tale>)
 fn record(client: &Client, method: &str, path: &str) -> RequestRecord {
     RequestRecord {
         labels: FlowLabels {
-            reporter: Reporter::Waypoint,
             source: client.source(),
-            destination: Party::default(),
-            service: None,
             security: Security::MutualTls,
-            allowed_by: None,
+            trace: client.trace.as_ref().map(Traceparent::trace),
+            ..FlowLabels::new(Reporter::Waypoint)
         },
         method: method.into(),
         path: path.into(),

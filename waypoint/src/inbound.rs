@@ -108,6 +108,7 @@ async fn stream(waypoint: Arc<Waypoint>, incoming: Incoming, peer: Peer, remote:
         peer,
         remote,
         authority,
+        trace: incoming.traceparent(),
         activity: Activity::new(),
     };
     let spoken = spoken(&client, &bound);
@@ -215,11 +216,8 @@ fn declared(service: &Service, port: u16) -> Spoken {
 
 fn labels(source: Party) -> FlowLabels {
     FlowLabels {
-        reporter: Reporter::Waypoint,
         source,
-        destination: Party::default(),
-        service: None,
         security: Security::MutualTls,
-        allowed_by: None,
+        ..FlowLabels::new(Reporter::Waypoint)
     }
 }

@@ -1,8 +1,11 @@
 //! Bytes that are no HTTP: judged by what is known without reading them, again whenever that changes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use act::telemetry::{Connection, FlowLabels, Outcome, Party, Reporter, Security};
+use act::{
+    hbone::Traceparent,
+    telemetry::{Connection, FLOW_TICK, FlowLabels, Outcome, Party, Reporter, Security},
+};
 use decide::{
     hop::{Bound, bound},
     model::{Refusal, Workload},
@@ -20,8 +23,6 @@ use crate::{
     reach::Reached,
 };
 
-/// How often bytes are counted and silence is looked at.
-const TICK: Duration = Duration::from_secs(15);
 /// Endpoints tried while no byte has been sent.
 const MOST_TRIES: usize = 3;
 
@@ -38,12 +39,10 @@ pub(crate) struct Opened {
 /// The refusal.
 pub(crate) async fn open(client: &Client) -> Result<Opened, Refusal> {
     let mut labels = FlowLabels {
-        reporter: Reporter::Waypoint,
         source: client.source(),
-        destination: Party::default(),
-        service: None,
         security: Security::MutualTls,
-        allowed_by: None,
+        trace: client.trace.as_ref().map(Traceparent::trace),
+        ..FlowLabels::new(Reporter::Waypoint)
     };
     match connect(client, &mut labels).await {
         Ok((reached, chosen)) => Ok(Opened {
@@ -76,13 +75,15 @@ async fn connect(client: &Client, labels: &mut FlowLabels) -> Result<(Reached, C
                 avoid: &avoid,
             },
         )?;
-        labels.allowed_by.clone_from(&chosen.allowed_by);
+        labels.allowed_by.clone_from(&chosen.judged.allowed_by);
+        labels.would_deny.clone_from(&chosen.judged.would_deny);
         labels.destination = Party {
             workload: chosen.workload.clone(),
             identity: chosen.destination.tunnel.as_ref().map(|tunnel| tunnel.expected.clone()),
             address: Some(chosen.endpoint),
         };
-        match waypoint.reach.reach(&own, &chosen.destination).await {
+        let trace = client.trace.map(|trace| trace.onward(fastrand::u64(..)));
+        match waypoint.reach.reach(&own, &chosen.destination, trace).await {
             Ok(reached) => return Ok((reached, chosen)),
             Err(refusal) if avoid.len() + 1 >= MOST_TRIES => return Err(refusal),
             Err(_) => avoid.push(chosen.endpoint),
@@ -129,7 +130,7 @@ async fn denied(client: &Client, chosen: &Chosen) -> Refusal {
 /// Resolves when nothing has moved for too long.
 async fn silence(client: &Client, tale: &mut Connection, counted: &mut (u64, u64)) -> Outcome {
     let idle = client.waypoint.settings.idle;
-    let period = TICK.min(idle);
+    let period = FLOW_TICK.min(idle);
     let mut tick = interval_at(Instant::now() + period, period);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

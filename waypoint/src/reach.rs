@@ -9,7 +9,7 @@ use std::{
 
 use act::{
     certs::{BoxFuture, Certificates},
-    hbone::{Connect, Pool, Target, baggage},
+    hbone::{Connect, Pool, Target, Traceparent, baggage},
     net::Dialer,
 };
 use decide::model::{Identity, Refusal, Workload};
@@ -52,8 +52,14 @@ pub(crate) struct Reached {
 
 /// Whoever makes streams of bytes.
 pub(crate) trait Reach: Send + Sync {
-    /// Connects `own` to a destination, within a deadline of its own.
-    fn reach<'a>(&'a self, own: &'a Workload, to: &'a Destination) -> BoxFuture<'a, Result<Reached, Refusal>>;
+    /// Connects `own` to a destination, within a deadline of its own. `trace` is what a tunnel there is told: of
+    /// one connection; nothing where many share it.
+    fn reach<'a>(
+        &'a self,
+        own: &'a Workload,
+        to: &'a Destination,
+        trace: Option<Traceparent>,
+    ) -> BoxFuture<'a, Result<Reached, Refusal>>;
 }
 
 /// The real network.
@@ -71,10 +77,15 @@ pub(crate) struct Network {
 }
 
 impl Reach for Network {
-    fn reach<'a>(&'a self, own: &'a Workload, to: &'a Destination) -> BoxFuture<'a, Result<Reached, Refusal>> {
+    fn reach<'a>(
+        &'a self,
+        own: &'a Workload,
+        to: &'a Destination,
+        trace: Option<Traceparent>,
+    ) -> BoxFuture<'a, Result<Reached, Refusal>> {
         Box::pin(async move {
             match &to.tunnel {
-                Some(tunnel) => self.through(own, to.address, tunnel).await,
+                Some(tunnel) => self.through(own, to.address, tunnel, trace).await,
                 None => self.plain(to.address).await,
             }
         })
@@ -82,7 +93,13 @@ impl Reach for Network {
 }
 
 impl Network {
-    async fn through(&self, own: &Workload, authority: SocketAddr, tunnel: &Tunnel) -> Result<Reached, Refusal> {
+    async fn through(
+        &self,
+        own: &Workload,
+        authority: SocketAddr,
+        tunnel: &Tunnel,
+        traceparent: Option<Traceparent>,
+    ) -> Result<Reached, Refusal> {
         let leaf = timeout(self.patience, self.certificates.leaf(&self.identity))
             .await
             .map_err(|_| no_certificate(&self.identity, "none arrived in time"))?
@@ -109,7 +126,7 @@ impl Network {
             client: SocketAddr::new(source_address, 0),
             host: None,
             baggage: baggage(own),
-            traceparent: None,
+            traceparent,
         };
         let stream = self.pool.open(&target, &connect).await?;
         Ok(Reached {

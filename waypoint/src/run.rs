@@ -8,9 +8,9 @@ use act::{
     certs::Certificates,
     config::kubernetes::Scope,
     hbone::{Pool, PoolOptions, TunnelOptions},
-    net::{Acceptor, Dialer, Listen, Netns, listen},
+    net::{Acceptor, Dialer, Listen, Netns, SocketOptions, listen},
     process::{Failure, Gate, Readiness, Workers, shutdown},
-    telemetry::{Logs, Metrics},
+    telemetry::Logs,
 };
 use tokio::{
     net::TcpStream,
@@ -45,7 +45,7 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
 }
 
 async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
-    let metrics = Metrics::install();
+    let metrics = options.flows.install();
     let stop = shutdown()?;
     let identity = options.identity()?;
     let settings = options.settings();
@@ -69,6 +69,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
         Listen {
             address: options.listen,
             transparent: false,
+            shared: false,
         },
     )
     .and_then(Acceptor::new)
@@ -89,6 +90,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
         metrics,
         logs: Some(logs),
         readiness,
+        prover: None,
         parts: Vec::new(),
     };
     admin.serve(&options.admin, &end).await?;
@@ -165,15 +167,23 @@ async fn traffic(
 
 /// One worker: a waypoint of its own, and the tunnels it is given.
 async fn work(shared: Shared, options: Options, mut arrivals: mpsc::Receiver<Accepted>) {
+    let sockets = SocketOptions {
+        congestion: options.congestion.as_deref().map(Into::into),
+        ..SocketOptions::default()
+    };
     let network = Network {
         pool: Pool::new(PoolOptions {
             deadline: options.connect_timeout,
+            tunnels: options.pod_tunnels,
             tunnel: TunnelOptions::default(),
-            ..PoolOptions::default()
+            shared: true,
         }),
         certificates: shared.certificates.clone(),
         identity: shared.identity.clone(),
-        dialer: Dialer::own(),
+        dialer: Dialer {
+            options: sockets.clone(),
+            ..Dialer::own()
+        },
         patience: options.connect_timeout,
     };
     let waypoint = Waypoint::new(shared, Arc::new(network));
@@ -182,6 +192,10 @@ async fn work(shared: Shared, options: Options, mut arrivals: mpsc::Receiver<Acc
         let Ok(socket) = TcpStream::from_std(socket) else {
             continue;
         };
+        // Fails only for one that is gone already.
+        if sockets.apply(&socket).is_err() {
+            continue;
+        }
         let waypoint = waypoint.clone();
         tunnels.spawn(async move {
             inbound::tunnel(waypoint, socket, from).await;

@@ -64,7 +64,8 @@ impl Tale {
         self.load = Some(loads.one(chosen.endpoint.ip()));
         self.record.route.clone_from(&chosen.route);
         let labels: &mut FlowLabels = &mut self.record.labels;
-        labels.allowed_by.clone_from(&chosen.allowed_by);
+        labels.allowed_by.clone_from(&chosen.judged.allowed_by);
+        labels.would_deny.clone_from(&chosen.judged.would_deny);
         labels.destination = Party {
             workload: chosen.workload.clone(),
             identity: chosen.destination.tunnel.as_ref().map(|tunnel| tunnel.expected.clone()),

@@ -138,7 +138,7 @@ impl Upstreams {
                 reused: true,
             }));
         }
-        let Reached { io, until } = self.shared.reach.reach(own, to).await?;
+        let Reached { io, until } = self.shared.reach.reach(own, to, None).await?;
         let options = &self.shared.options;
         let (requests, connection) = http1::Builder::new()
             .max_headers(options.headers)
@@ -297,7 +297,7 @@ impl Inner {
     }
 
     async fn dial_http2(&self, own: &Workload, to: &Destination) -> Result<Multiplexed, Refusal> {
-        let Reached { io, until } = self.reach.reach(own, to).await?;
+        let Reached { io, until } = self.reach.reach(own, to, None).await?;
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(8 << 20)

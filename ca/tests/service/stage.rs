@@ -30,7 +30,7 @@ use ca::{
     store::Directory,
 };
 use decide::{
-    model::{Capture, Identity, MeshSettings, Phase, PolicySet, WaypointKey, Workload},
+    model::{Capture, Fence, Identity, MeshSettings, Phase, PolicySet, WaypointKey, Workload},
     snapshot::Snapshot,
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
@@ -129,6 +129,7 @@ pub(crate) fn pod(uid: &str, account: &str, node: &str) -> Workload {
         owner: uid.into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,

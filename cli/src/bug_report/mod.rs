@@ -20,6 +20,7 @@ use self::archive::Archive;
 use crate::{
     check,
     cluster::sentence,
+    finding,
     output::{self, Answer, Format, Table, print},
     pods::{self, MESH, Part},
 };
@@ -50,6 +51,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("authorizationpolicies", "/apis/weft.dev/v1alpha1/authorizationpolicies"),
     ("peerauthentications", "/apis/weft.dev/v1alpha1/peerauthentications"),
     ("trafficpolicies", "/apis/weft.dev/v1alpha1/trafficpolicies"),
+    ("externalservices", "/apis/weft.dev/v1alpha1/externalservices"),
     ("meshconfigs", "/apis/weft.dev/v1alpha1/meshconfigs"),
     ("mesh-daemonsets", "/apis/apps/v1/namespaces/weft-system/daemonsets"),
     ("mesh-deployments", "/apis/apps/v1/namespaces/weft-system/deployments"),
@@ -128,7 +130,7 @@ impl Report {
         progress("checks");
         match check::findings(client, false).await {
             Ok(findings) => {
-                self.keep("check.txt", &(check::table(&findings).lines().join("\n") + "\n"))?;
+                self.keep("check.txt", &(finding::table(&findings).lines().join("\n") + "\n"))?;
                 self.keep("check.json", &format!("{:#}\n", json!(findings)))?;
             }
             Err(why) => self.missing.push(format!("check: {why}")),

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
 /// Stands where something was.
@@ -15,12 +15,13 @@ const TAKEN: &str = "<redacted>";
 const REPEATS: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What looks like a private key, a token or a password, wherever it stands.
+/// The name of what was taken out stays, so that a reader knows what stood there.
 static SECRETS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     let patterns = [
         r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)",
         r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
         r"(?i)\b(bearer|basic) +[A-Za-z0-9._~+/=-]{8,}",
-        r#"(?i)\b(password|passwd|secret|token|api[_-]?key)["']?\s*[:=]\s*["']?[^\s"',}]{4,}"#,
+        r#"(?i)\b(?<kept>(password|passwd|secret|token|api[_-]?key)["']?\s*[:=]\s*["']?)[^\s"',}]{4,}"#,
     ];
     patterns.iter().filter_map(|pattern| Regex::new(pattern).ok()).collect()
 });
@@ -28,7 +29,8 @@ static SECRETS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 /// A text without what looks like a secret.
 pub(super) fn text(text: &str) -> String {
     SECRETS.iter().fold(text.to_owned(), |text, pattern| {
-        pattern.replace_all(&text, TAKEN).into_owned()
+        let put = |found: &Captures<'_>| format!("{}{TAKEN}", found.name("kept").map_or("", |it| it.as_str()));
+        pattern.replace_all(&text, put).into_owned()
     })
 }
 
@@ -91,6 +93,7 @@ mod tests {
                 "{told}"
             );
         }
+        assert_eq!(text("--token=/run/abc --x"), "--token=<redacted> --x");
         let plain = "10.0.0.1:80 spiffe://cluster.local/ns/shop/sa/web denied by AuthorizationPolicy shop/tokens";
         assert_eq!(text(plain), plain);
         let certificate = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----";

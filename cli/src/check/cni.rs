@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::ConfigMap};
 
-use super::finding::{Finding, names};
+use crate::finding::{Finding, names};
 
 const CHECK: &str = "CNI";
 
@@ -147,7 +147,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::check::finding::Severity::{Fail, Ok, Warn};
+    use crate::finding::Severity::{Fail, Ok, Warn};
 
     fn daemon_set(name: &str, env: Value) -> DaemonSet {
         let spec = json!({ "selector": {}, "template": { "spec": { "containers": [{ "name": "c", "env": env }] } } });

@@ -8,7 +8,7 @@ use decide::model::Problem;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use serde_json::Value;
 
-use super::finding::{Finding, counted, names};
+use crate::finding::{Finding, counted, names};
 use crate::{
     enrolment::{self, Standing},
     pods::{self, Part},
@@ -305,7 +305,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        check::finding::Severity::{self, Fail, Ok, Warn},
+        finding::Severity::{self, Fail, Ok, Warn},
         proxies::Proxy,
     };
 

@@ -18,7 +18,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
-use super::finding::{Finding, names};
+use crate::finding::{Finding, names};
 
 const CHECK: &str = "NetworkPolicies";
 /// Where captured pods talk.
@@ -275,7 +275,7 @@ mod tests {
         let field = |finding: &Finding| finding.what.split(' ').nth(2).map(str::to_owned);
         findings
             .iter()
-            .filter(|it| it.result == crate::check::finding::Severity::Fail)
+            .filter(|it| it.result == crate::finding::Severity::Fail)
             .filter_map(field)
             .collect()
     }

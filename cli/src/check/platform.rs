@@ -5,15 +5,16 @@ use k8s_openapi::{
     api::core::v1::Node, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 
-use super::finding::{Finding, counted, names};
+use crate::{
+    finding::{Finding, counted, names},
+    install::OLDEST,
+};
 
 const KUBERNETES: &str = "Kubernetes";
 const KERNELS: &str = "node kernels";
 const CLOCK: &str = "clock";
 const GATEWAY_API: &str = "Gateway API";
 const OUR_KINDS: &str = "kinds of the mesh";
-/// The oldest minor version of Kubernetes 1 that is tested.
-const OLDEST: u32 = 33;
 /// nftables have NAT for both families in one table since then.
 const KERNEL_NEEDED: (u32, u32) = (5, 2);
 /// nftables can tell a socket's cgroup since then, by which the kubelet is known.
@@ -235,7 +236,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::check::finding::Severity::{self, Fail, Ok, Warn};
+    use crate::finding::Severity::{self, Fail, Ok, Warn};
 
     fn results(findings: &[Finding]) -> Vec<Severity> {
         findings.iter().map(|it| it.result).collect()

@@ -17,9 +17,11 @@ mod values;
 
 use std::{process::ExitCode, time::Duration};
 
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub(crate) use self::preflight::OLDEST;
 pub(crate) use self::uninstall::{UninstallOptions, uninstall};
 use self::{
     apply::Consent, chart::Release, cluster_api::ClusterApi, object::Object, progress::Progress, record::Record,
@@ -27,7 +29,9 @@ use self::{
 };
 use crate::{
     cluster::{self, ClusterOptions},
+    finding::Finding,
     output::{self, Format},
+    pods::MESH,
 };
 
 /// Value of `app.kubernetes.io/managed-by` on everything this command makes.
@@ -157,6 +161,22 @@ async fn carry_out(
     apply::all(api, &plan, consent, deadline, progress).await?;
     ready::wait(api, &plan, deadline, progress).await?;
     Ok(plan)
+}
+
+/// What stands in the way of an install with the chart's own values, as rows; touches nothing.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub(crate) async fn preflight(client: &Client) -> Result<Vec<Finding>, String> {
+    let place = PlaceOptions {
+        mesh_namespace: MESH.to_owned(),
+        timeout: Duration::ZERO,
+    };
+    let values = ValueOptions::default();
+    let mut plan = planned(&values, &place)?;
+    plan.push(Record::of(&values)?.object(MESH)?);
+    plan.sort_by_key(Object::order);
+    preflight::look(&ClusterApi::new(client.clone()), &plan).await
 }
 
 /// Every object, labelled as ours.

@@ -10,10 +10,13 @@ use super::{
     cluster_api::{ClusterApi, kind},
     object::Object,
 };
-use crate::cluster::sentence;
+use crate::{
+    cluster::sentence,
+    finding::{Finding, Severity, counted},
+};
 
 /// The oldest minor version of Kubernetes 1 that is tested.
-const OLDEST: u32 = 33;
+pub(crate) const OLDEST: u32 = 33;
 
 /// What was found, where nothing stands in the way.
 #[derive(Debug)]
@@ -32,14 +35,15 @@ pub(crate) async fn check(api: &ClusterApi, plan: &[Object]) -> Result<Found, St
     let version = api.client().apiserver_version().await;
     let version = version.map_err(|error| sentence("ask for the cluster's version", &error))?;
     supported(&version.major, &version.minor)?;
-    permitted(api, plan).await?;
-    let nodes = api.list(&kind("", "v1", "Node", "nodes", true), None, "").await?;
     let mut remarks = Vec::new();
-    remarks.extend(unready(&nodes));
-    let namespaces = api
-        .list(&kind("", "v1", "Namespace", "namespaces", true), None, "")
-        .await?;
-    remarks.extend(other_meshes(&namespaces));
+    for found in look(api, plan).await? {
+        match found.result {
+            Severity::Fail => return Err(found.what),
+            Severity::Warn => remarks.push(found.what),
+            Severity::Ok => {}
+        }
+    }
+    let nodes = api.list(&kind("", "v1", "Node", "nodes", true), None, "").await?;
     remarks.extend(gateway_api(api).await?);
     Ok(Found {
         summary: format!(
@@ -49,6 +53,31 @@ pub(crate) async fn check(api: &ClusterApi, plan: &[Object]) -> Result<Found, St
         ),
         remarks,
     })
+}
+
+/// What stands in the way of these objects, as rows: what we may not do, nodes that are not ready, other meshes.
+///
+/// # Errors
+/// When the API server cannot be asked.
+pub(crate) async fn look(api: &ClusterApi, plan: &[Object]) -> Result<Vec<Finding>, String> {
+    // First what may be done: whoever may do little is told all of it, not where the first look failed.
+    let mut findings = vec![permitted(api, plan).await?];
+    findings.push(match api.list(&kind("", "v1", "Node", "nodes", true), None, "").await {
+        Ok(nodes) => unready(&nodes).map_or_else(
+            || Finding::ok("nodes", format!("{} ready", counted(nodes.len(), "node"))),
+            |why| Finding::warn("nodes", why),
+        ),
+        Err(why) => Finding::warn("nodes", format!("not checked: {why}")),
+    });
+    let namespaces = kind("", "v1", "Namespace", "namespaces", true);
+    findings.push(match api.list(&namespaces, None, "").await {
+        Ok(namespaces) => other_meshes(&namespaces).map_or_else(
+            || Finding::ok("other meshes", "no namespace is in another mesh"),
+            |why| Finding::warn("other meshes", why),
+        ),
+        Err(why) => Finding::warn("other meshes", format!("not checked: {why}")),
+    });
+    Ok(findings)
 }
 
 fn supported(major: &str, minor: &str) -> Result<(), String> {
@@ -62,7 +91,7 @@ fn supported(major: &str, minor: &str) -> Result<(), String> {
 }
 
 /// Asks the API server whether we may create and change every kind of the plan.
-async fn permitted(api: &ClusterApi, plan: &[Object]) -> Result<(), String> {
+async fn permitted(api: &ClusterApi, plan: &[Object]) -> Result<Finding, String> {
     let mut wanted: Vec<_> = plan
         .iter()
         .map(|object| (object.kind(), object.namespace().map(str::to_owned)))
@@ -70,8 +99,10 @@ async fn permitted(api: &ClusterApi, plan: &[Object]) -> Result<(), String> {
     wanted.dedup();
     let reviews: Api<SelfSubjectAccessReview> = Api::all(api.client());
     let mut refused = BTreeSet::new();
+    let mut asked_for = 0;
     for (kind, namespace) in wanted {
         for verb in ["create", "patch"] {
+            asked_for += 1;
             let asked = json!({ "metadata": {}, "spec": { "resourceAttributes": {
                 "group": kind.resource.group, "resource": kind.resource.plural, "namespace": namespace, "verb": verb,
             }}});
@@ -86,15 +117,22 @@ async fn permitted(api: &ClusterApi, plan: &[Object]) -> Result<(), String> {
             }
         }
     }
+    Ok(permissions(asked_for, refused.into_iter().collect()))
+}
+
+/// What may be done of what was asked for.
+fn permissions(asked_for: usize, refused: Vec<String>) -> Finding {
+    const CHECK: &str = "permissions";
     if refused.is_empty() {
-        Ok(())
-    } else {
-        let all: Vec<_> = refused.into_iter().collect();
-        Err(format!(
-            "the kubeconfig's user may not {}; use an administrator's (cluster-admin)",
-            all.join(", ")
-        ))
+        return Finding::ok(CHECK, format!("all {asked_for} that an install needs"));
     }
+    Finding::fail(
+        CHECK,
+        format!(
+            "the kubeconfig's user may not {}; use an administrator's (cluster-admin)",
+            refused.join(", ")
+        ),
+    )
 }
 
 fn unready(nodes: &[Value]) -> Option<String> {
@@ -149,12 +187,6 @@ async fn gateway_api(api: &ClusterApi) -> Result<Option<String>, String> {
     }))
 }
 
-/// `1 node`, `2 nodes`.
-pub(crate) fn counted(count: usize, what: &str) -> String {
-    let end = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{end}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +199,21 @@ mod tests {
             let error = supported(major, minor).unwrap_err();
             assert!(error.contains("needs 1.33"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_the_user_may_not_do_is_named_and_fails() {
+        assert_eq!(permissions(2, Vec::new()).result, Severity::Ok);
+        let refused = permissions(
+            2,
+            vec!["create namespaces".into(), "patch secrets in namespace a".into()],
+        );
+        assert_eq!(refused.result, Severity::Fail);
+        assert!(
+            refused
+                .what
+                .contains("may not create namespaces, patch secrets in namespace a;")
+        );
     }
 
     #[test]

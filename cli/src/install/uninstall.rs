@@ -15,12 +15,12 @@ use super::{
     PlaceOptions, apply,
     cluster_api::{ClusterApi, kind},
     object::{Kind, Object},
-    preflight::counted,
     progress::Progress,
     ready, text,
 };
 use crate::{
     cluster::{self, ClusterOptions},
+    finding::counted,
     output::Format,
 };
 

@@ -105,6 +105,24 @@ fn help_and_completions_go_to_standard_output() {
 }
 
 #[test]
+fn what_a_shell_asks_for_in_the_middle_of_a_line_is_offered_or_nothing_is_said() {
+    let asked = |line: &[&str]| {
+        let ran = Command::new(env!("CARGO_BIN_EXE_weft"))
+            .env_clear()
+            .envs([("COMPLETE", "fish"), ("KUBECONFIG", "/nonexistent")])
+            .arg("--")
+            .args(line)
+            .output()
+            .expect("weft runs");
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{line:?}: {ran:?}");
+        String::from_utf8(ran.stdout).expect("UTF-8")
+    };
+    let commands = asked(&["weft", "stat"]);
+    assert!(commands.starts_with("status"), "{commands}");
+    assert_eq!(asked(&["weft", "why", "shop/"]), "", "there is no cluster to ask");
+}
+
+#[test]
 fn demo_becomes_the_binary_beside_it_or_says_how_to_build_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let own = folder.path().join("weft");

@@ -10,7 +10,7 @@ use act::{
     telemetry::Metrics,
 };
 use decide::{
-    model::{Capture, Identity, MeshSettings, Phase, Workload},
+    model::{Capture, Fence, Identity, MeshSettings, Phase, Workload},
     snapshot::Snapshot,
 };
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ fn snapshot() -> Snapshot {
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,
@@ -62,6 +63,7 @@ async fn serve(folder: &Path, name: &str, configured: bool, certificates: Option
         metrics: Metrics::install(),
         logs: None,
         readiness: Readiness::new(),
+        prover: None,
         parts: Vec::new(),
     };
     admin

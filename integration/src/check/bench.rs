@@ -26,6 +26,8 @@ pub struct Bench {
     pub world: Arc<World>,
     /// Envoy's binary.
     pub envoy: PathBuf,
+    /// Prometheus' `promtool`.
+    pub promtool: PathBuf,
     /// Where progress is told.
     pub screen: Screen,
 }
@@ -275,7 +277,8 @@ impl From<Finished> for Answer {
     }
 }
 
-fn own_program() -> Result<String, Failure> {
+/// Where this very program is.
+pub(crate) fn own_program() -> Result<String, Failure> {
     let own = std::env::current_exe().map_err(|error| Failure(format!("this program cannot be found: {error}")))?;
     Ok(own.display().to_string())
 }

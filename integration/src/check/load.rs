@@ -77,12 +77,17 @@ fn compare(point: &mut Point, proxy: &str, before: &Held, after: &Held) {
     );
 }
 
-struct Held {
-    memory: u64,
-    descriptors: usize,
+/// What a process holds.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Resident bytes.
+    pub(crate) memory: u64,
+    /// Open descriptors.
+    pub(crate) descriptors: usize,
 }
 
-async fn held(bench: &Bench, process: &str) -> Result<Held, act::process::Failure> {
+/// What a process of the world holds now.
+pub(crate) async fn held(bench: &Bench, process: &str) -> Result<Held, act::process::Failure> {
     let pid = bench.world.pid(process).await?;
     let failed = |error: std::io::Error| act::process::Failure(format!("/proc/{pid} cannot be read: {error}"));
     let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(failed)?;

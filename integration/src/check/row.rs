@@ -33,6 +33,11 @@ impl Point {
         }
     }
 
+    /// Which point it is.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
     /// Asserts anything.
     pub fn assert(&mut self, law: &str, expected: impl ToString, seen: impl ToString, pass: bool) {
         self.rows.push(Row {

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use act::process::Failure;
 
 use super::{
-    Bench, Point, Row, bad_input, enablement, identity, load, policy, rotation, routing, third_party, waypoint_down,
-    wire, world,
+    Bench, Point, Row, bad_input, enablement, identity, load, policy, policy_churn, rotation, routing, scrape,
+    third_party, upgrade, waypoint_down, wire, world,
 };
 use crate::{
     observe::Capture,
@@ -23,7 +23,7 @@ const STOCK: &str = include_str!("../../check/stock.yaml");
 /// How long leaves live during the check.
 const LEAF_LIFE: Duration = Duration::from_secs(60);
 /// Every point that needs the mesh.
-const POINTS: [u8; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+const POINTS: [u8; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
 impl Selection {
     /// These points, or all there are. Point 0 is the world without a mesh, and the only one then.
@@ -52,7 +52,7 @@ pub async fn run(
     run: RunDirectory,
     mut settings: Settings,
     selection: &Selection,
-    envoy: &Path,
+    (envoy, promtool): (&Path, &Path),
     screen: &Screen,
 ) -> Result<u8, Failure> {
     let copy = run.join("config");
@@ -66,6 +66,7 @@ pub async fn run(
     let bench = Bench {
         world,
         envoy: envoy.to_owned(),
+        promtool: promtool.to_owned(),
         screen: *screen,
     };
     if mesh {
@@ -126,6 +127,12 @@ async fn points(bench: &Bench, capture: Capture, selection: &Selection) -> Vec<R
         load::check(bench, &mut point).await;
         rows.extend(point.rows());
     }
+    if selection.has(11) {
+        bench.tell("point 11: ztunnels are replaced, killed and taken back under load");
+        let mut point = Point::new(11);
+        upgrade::check(bench, &mut point).await;
+        rows.extend(point.rows());
+    }
     let mut point = Point::new(0);
     if selection.has(0) {
         world::check(bench, &mut point).await;
@@ -158,6 +165,7 @@ async fn in_turn(bench: &Bench, selection: &Selection) -> Vec<Row> {
             4 => {
                 bench.tell("point 4: policies");
                 policy::check(bench, &mut point).await;
+                policy_churn::check(bench, &mut point).await;
             }
             8 => {
                 bench.tell("point 8: bad input");
@@ -166,6 +174,7 @@ async fn in_turn(bench: &Bench, selection: &Selection) -> Vec<Row> {
             10 => {
                 bench.tell("point 10: third parties");
                 third_party::check(bench, &mut point).await;
+                scrape::check(bench, &mut point).await;
             }
             _ => {
                 bench.tell("point 7: around a waypoint");
@@ -197,7 +206,8 @@ pub(crate) fn table(rows: &[Row]) -> Table {
     table
 }
 
-fn copy_yaml(from: &Path, to: &Path) -> Result<(), Failure> {
+/// Copies the YAML of a directory, so that it may be edited.
+pub(crate) fn copy_yaml(from: &Path, to: &Path) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure(format!("{} cannot be copied: {error}", from.display()));
     fs::create_dir_all(to).map_err(failed)?;
     for file in crate::world::objects::yaml_files(from)? {

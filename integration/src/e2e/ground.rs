@@ -18,7 +18,7 @@ use super::{
 use crate::check::Point;
 
 /// How long each state lasts under load.
-const WHILE: Duration = Duration::from_secs(4);
+pub(super) const WHILE: Duration = Duration::from_secs(4);
 /// `form` for `from`: would allow everybody, if what is not known were dropped.
 const MISSPELT: &str = "apiVersion: weft.dev/v1alpha1
 kind: AuthorizationPolicy
@@ -237,16 +237,19 @@ async fn marked(cluster: &Cluster, point: &mut Point, wire: &Wire, marker: &str,
 }
 
 /// The clients of one turn.
-struct Clients(Vec<(&'static str, PodLoad)>);
+pub(super) struct Clients(Vec<(&'static str, PodLoad)>);
 
 impl Clients {
-    async fn start(stage: &Stage, turn: &str) -> Result<Self, Failure> {
+    /// Who opens a connection for each request.
+    pub(super) const NEW: &'static str = "a client of new connections";
+
+    pub(super) async fn start(stage: &Stage, turn: &str) -> Result<Self, Failure> {
         let url = service_url(&stage.cluster, SHOP, "far").await?;
         let slow = format!("{url}slowly");
         let mut all = Vec::new();
         for (who, name, words) in [
             ("a keep-alive client", "kept", vec![&*url, "--clients", "2"]),
-            ("a client of new connections", "new", vec![&*url, "--rate", "50"]),
+            (Self::NEW, "new", vec![&*url, "--rate", "50"]),
             ("an open download", "download", vec![&*slow, "--mode", "download"]),
         ] {
             let name = format!("load-{turn}-{name}");
@@ -256,7 +259,7 @@ impl Clients {
         Ok(Self(all))
     }
 
-    async fn stop(self) -> Vec<(&'static str, Result<Outcome, Failure>)> {
+    pub(super) async fn stop(self) -> Vec<(&'static str, Result<Outcome, Failure>)> {
         let mut all = Vec::new();
         for (who, load) in self.0 {
             all.push((who, load.stop().await));
@@ -266,7 +269,7 @@ impl Clients {
 }
 
 /// Nothing failed and no connection was closed in between; whatever its rate.
-fn lossless(point: &mut Point, law: &str, outcome: Result<Outcome, Failure>) {
+pub(super) fn lossless(point: &mut Point, law: &str, outcome: Result<Outcome, Failure>) {
     let Some(outcome) = point.step(law, outcome) else {
         return;
     };

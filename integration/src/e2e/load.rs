@@ -21,6 +21,8 @@ pub(super) const RATE: u32 = 50;
 const PATIENCE: &str = "10s";
 /// How long a pod may take to start, and a client to end once it is asked.
 const POD: Duration = Duration::from_secs(60);
+/// How long the log of a client that ended may take to be whole.
+const LOG: Duration = Duration::from_secs(20);
 
 /// A client in a pod of its own, under way.
 #[derive(Debug)]
@@ -118,6 +120,9 @@ impl PodLoad {
         if !until(POD, ended).await {
             return Err(Failure(format!("load {} does not end when it is asked to", self.pod)));
         }
+        // A kubelet may tell of the end before its log is there to the last line: what is not whole then stays so.
+        let whole = || async { self.report().await.is_ok_and(|report| report.is_whole()) };
+        until(LOG, whole).await;
         let report = self.report().await?;
         let words = ["delete", "pod", "-n", &*self.namespace, &*self.pod, "--wait=false"];
         self.cluster.kubectl(&words).await?;

@@ -2,15 +2,19 @@
 //! own tool. Goes out: one row per assertion, and on a failure what the mesh's pods said. Never: a promise that could
 //! not be tried counted as kept.
 
+mod around;
 mod artefacts;
 mod barrier;
+mod both_ways;
 mod churn;
 mod cluster;
+mod commands;
 mod control;
 mod first_request;
 mod forge;
 mod ground;
 mod ingress;
+mod kept;
 mod load;
 mod manifests;
 mod measure;
@@ -19,13 +23,18 @@ mod outage;
 mod outsider;
 mod probes;
 mod reach;
+mod reboot;
 mod rollouts;
+mod sample;
 mod smoke;
 mod stage;
 mod standing;
+mod static_pod;
+mod strict;
 mod suite;
 mod through_waypoint;
 mod tokens;
+mod tools;
 mod uninstall;
 mod wire;
 

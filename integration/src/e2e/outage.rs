@@ -11,33 +11,46 @@ use super::{
     barrier,
     cluster::{Cluster, text, until},
     control::Component,
+    first_request::CLIENT,
     load::{PodLoad, flawless},
-    manifests::{IMAGE, SHOP, service_url},
-    mesh::{self, LEAF_LIFE, api_is_back},
+    manifests::{IMAGE, SHOP, roll, service_url},
+    mesh::{self, CAS, LEAF_LIFE, Mark, api_is_back},
     smoke::from_the_shop,
     stage::{MESH, Stage},
     wire::Wire,
 };
 use crate::check::Point;
 
-/// How long leaves live here: a renewal comes at half of it, give or take a tenth of that.
-const LIFE: Duration = Duration::from_secs(120);
-/// How long both are away: longer than any renewal takes to come, shorter than what a fresh leaf lives.
-const AWAY: Duration = Duration::from_secs(75);
+/// How long leaves live here: a renewal comes at half of it, give or take a tenth of that. What is left must cover, besides
+/// [`AWAY`], what Kubernetes takes to have the CA back: the API server's start, the controllers' new election, the
+/// addresses of pods that were made anew; over 60 s on a slow machine. The default of 24 h covers half a day.
+const LIFE: Duration = Duration::from_secs(240);
+/// How long both are away: longer than any renewal takes to come (132 s).
+const AWAY: Duration = Duration::from_secs(140);
 /// In every request, so that one in the clear is seen.
 const MARKER: &str = "marker-of-the-outage";
 
-/// The CA is cut off rather than stopped: how soon Kubernetes would start it again after an outage of the API server is
-/// no promise of ours. Takes both away right after every leaf was renewed, and gives them back.
+/// Ends every process of the CA's pods on a node, their sandboxes included, and tells how many there were. The name is
+/// that of the container's first process; the others of its pod share its network.
+const KILL: &str = r#"for ca in $(pgrep -x ca); do
+  network=$(readlink /proc/$ca/ns/net)
+  for process in /proc/[0-9]*; do
+    if [ "$(readlink $process/ns/net)" = "$network" ]; then kill -KILL ${process#/proc/} && echo killed; fi
+  done
+done
+true"#;
+
+/// Takes both away right after every leaf was renewed, and lets Kubernetes bring the CA back: it needs the API server for
+/// its keys, and gets new sandboxes.
 pub(super) async fn check(stage: &Stage, point: &mut Point) {
     let promise = "API server and CA are away for longer than a renewal interval";
     if !stage.ours_or_not_shown(4, promise) {
         return;
     }
     let cluster = &stage.cluster;
-    stage.tell("leaves of two minutes, all of them fresh");
+    stage.tell("leaves of four minutes, all of them fresh");
     if point
-        .step("fresh leaves of two minutes", fresh_leaves(cluster, LIFE).await)
+        .step("fresh leaves of four minutes", fresh_leaves(cluster, LIFE).await)
         .is_none()
     {
         return;
@@ -52,11 +65,12 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         return;
     };
     stage.tell(promise);
-    away(stage, point).await;
+    let mark = Mark::now();
+    let back = away(stage, point).await;
     let law = "a pod that waited starts once the CA is back";
-    let runs = until(Duration::from_secs(60), || async { is_ready(cluster).await }).await;
-    point.assert(law, "ready", if runs { "ready" } else { "not within 60 s" }, runs);
-    sleep(Duration::from_secs(10)).await;
+    let runs = until(Duration::from_secs(90), || async { is_ready(cluster).await }).await;
+    point.assert(law, "ready", if runs { "ready" } else { "not within 90 s" }, runs);
+    renewed(cluster, point, &mark, back).await;
     let outcome = load.stop().await;
     flawless(point, "no request fails while both are away, nor after", outcome);
     crossed(point, &wire).await;
@@ -65,28 +79,70 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     point.step("leaves live as before", set_life(cluster, LEAF_LIFE).await);
 }
 
-/// Both go, a pod is begun meanwhile, and both come back.
-async fn away(stage: &Stage, point: &mut Point) {
+/// Both go, a pod is begun meanwhile, and both come back; answers when.
+async fn away(stage: &Stage, point: &mut Point) -> Instant {
     let cluster = &stage.cluster;
     let begun = Instant::now();
     let nodes: Vec<_> = stage.nodes.iter().map(String::as_str).collect();
+    // A pod can only be begun while there is an API server, so the CA is cut off first, and killed once that is gone.
     point.step("the CA goes", barrier::raise(stage, &nodes, "tcp dport 15012").await);
     new_pod_waits(cluster, point).await;
     point.step("the API server goes", Component::ApiServer.stop(cluster, None).await);
+    // One that holds a lease ends when it cannot renew it; ours has none, and would take nodes that could not report to
+    // an API server for dead the moment that is back.
+    let controllers = Component::ControllerManager;
+    point.step("and the controllers", controllers.stop(cluster, None).await);
+    killed(stage, point).await;
+    point.step(
+        "no packet filter holds the CA back",
+        barrier::lower(stage, &nodes).await,
+    );
     sleep((begun + AWAY).saturating_duration_since(Instant::now())).await;
+    let back = Instant::now();
     point.step(
         "the API server is back",
         Component::ApiServer.start(cluster, None).await,
     );
     point.step("the API server serves", api_is_back(cluster).await);
-    point.step("the CA is back", barrier::lower(stage, &nodes).await);
-    let away = begun.elapsed();
+    point.step("and the controllers are back", controllers.start(cluster, None).await);
+    let away = back - begun;
     point.assert(
         "they were away for longer than a renewal interval",
-        "66 s or more",
+        "132 s or more",
         format!("{} s", away.as_secs()),
         away >= LIFE.mul_f64(0.55),
     );
+    back
+}
+
+/// Every process of the CA, on every node.
+async fn killed(stage: &Stage, point: &mut Point) {
+    let mut number = 0;
+    for node in &stage.nodes {
+        let law = format!("the CA's pods on {node} are killed");
+        let said = stage.cluster.on_node(node, &["sh", "-c", KILL]).await;
+        number += point.step(&law, said).map_or(0, |said| said.lines().count());
+    }
+    let law = "every process of the CA's pods is killed, their sandboxes too";
+    point.assert(law, "4 or more", number, number >= 4);
+}
+
+/// Renewal goes on: the leaves that were due meanwhile are signed.
+async fn renewed(cluster: &Cluster, point: &mut Point, mark: &Mark, back: Instant) {
+    let law = "renewal resumes: what was due meanwhile is signed";
+    let signed = until(Duration::from_secs(60), || async {
+        let audits = mesh::events(cluster, CAS, "audit", mark).await.unwrap_or_default();
+        audits
+            .iter()
+            .any(|event| event.is("decision", "issued") && event.is("wanted", CLIENT))
+    });
+    let signed = signed.await;
+    let seen = if signed { "signed" } else { "not yet" };
+    let seen = format!(
+        "{seen}, {} s after the API server was started",
+        back.elapsed().as_secs()
+    );
+    point.assert(law, "signed", seen, signed);
 }
 
 /// What the capture of the link holds: the tunnels, and no request in the clear.
@@ -154,19 +210,7 @@ async fn reason(cluster: &Cluster) -> String {
 /// Every ztunnel starts anew, so that all leaves are of one age.
 async fn fresh_leaves(cluster: &Cluster, life: Duration) -> Result<(), Failure> {
     set_life(cluster, life).await?;
-    let words = [
-        "delete",
-        "pods",
-        "-n",
-        MESH,
-        "-l",
-        mesh::ZTUNNELS.selector,
-        "--wait=true",
-    ];
-    cluster.kubectl(&words).await?;
-    cluster
-        .rolled_out(MESH, "daemonset/ztunnel", Duration::from_secs(60))
-        .await?;
+    roll(cluster, MESH, "daemonset/ztunnel").await?;
     mesh::captured(cluster, SHOP).await.map(|_| ())
 }
 

@@ -7,9 +7,10 @@ use tokio::time::sleep;
 
 use super::{
     control::Component,
+    kept,
     load::{PodLoad, flawless},
     manifests::{SHOP, roll, service_url},
-    mesh::{self, api_is_back},
+    mesh::{self, Mark, api_is_back},
     smoke::from_the_shop,
     stage::{MESH, Stage},
 };
@@ -33,7 +34,14 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         Ok(())
     };
     let law = format!("{ROLLOUTS} rollouts of graceful servers fail no request");
+    let since = Mark::now();
+    let kept = kept::start(stage, "load-servers-kept").await;
     under_load(stage, point, "load-servers", &law, servers).await;
+    if let Some(kept) = point.step(&law, kept) {
+        let outcome = kept.stop().await;
+        kept::ended_by_servers_alone(stage, point, &law, &since, outcome).await;
+    }
+    kept::ztunnels(stage, point).await;
     let law = "a rollout of the CA fails no request";
     under_load(stage, point, "load-ca", law, roll(cluster, MESH, "deployment/ca")).await;
     let law = "a restart of the node agents fails no request";

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use act::process::Failure;
 
 use super::{
-    artefacts, churn,
+    artefacts, both_ways, churn,
     cluster::Cluster,
-    first_request, ground, ingress,
+    commands, first_request, ground, ingress,
     manifests::SHOP,
     measure, mesh, outage, probes,
     reach::{Reach, ReachOptions, beside},
-    rollouts, smoke,
+    reboot, rollouts, sample, smoke,
     stage::Stage,
     standing::Standing,
-    through_waypoint, tokens, uninstall,
+    static_pod, strict, through_waypoint, tokens, uninstall,
 };
 use crate::{
     check::{Point, Row, table},
@@ -47,7 +47,7 @@ pub struct Options {
 }
 
 /// Points there are, in the order in which they are played. 0 is the measuring itself, without a mesh.
-const POINTS: [u8; 10] = [0, 1, 6, 3, 5, 2, 7, 4, 8, 9];
+const POINTS: [u8; 12] = [0, 1, 6, 3, 5, 2, 7, 4, 8, 10, 11, 9];
 /// Points of the short run.
 const SMOKE: [u8; 2] = [1, 9];
 
@@ -143,7 +143,9 @@ async fn play(stage: &Stage, options: &Options, points: &[u8]) -> Vec<Row> {
                 }
             }
             2 => {
+                both_ways::check(stage, &mut point).await;
                 ground::check(stage, &mut point).await;
+                strict::check(stage, &mut point).await;
                 through_waypoint::check(stage, &mut point).await;
             }
             3 => rollouts::check(stage, &mut point).await,
@@ -152,6 +154,14 @@ async fn play(stage: &Stage, options: &Options, points: &[u8]) -> Vec<Row> {
             6 => tokens::check(stage, &mut point).await,
             7 => ingress::check(stage, &mut point).await,
             8 => churn::check(stage, &mut point).await,
+            10 => {
+                static_pod::check(stage, &mut point).await;
+                reboot::check(stage, &mut point).await;
+            }
+            11 => {
+                commands::check(stage, &mut point).await;
+                sample::check(stage, &mut point).await;
+            }
             _ => uninstall::check(stage, &mut point, before.as_ref()).await,
         }
         rows.extend(point.rows());

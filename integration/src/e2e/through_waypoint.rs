@@ -6,6 +6,7 @@ use act::process::Failure;
 use tokio::time::sleep;
 
 use super::{
+    around,
     load::PodLoad,
     manifests::{IMAGE, SHOP, service_url},
     mesh::{self, Answer, Mark, Source, curl},
@@ -69,6 +70,7 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     };
     weights(stage, point, &url).await;
     policies(stage, point, &url).await;
+    around::check(stage, point).await;
     down(stage, point, &url).await;
     point.step(
         "the waypoint goes",

@@ -6,19 +6,16 @@ use act::process::Failure;
 use serde_json::{Value, json};
 
 use super::{
-    cluster::{Cluster, Pod, text},
+    cluster::Cluster,
     first_request::CLIENT,
     forge,
     manifests::{IMAGE, SHOP},
     mesh::{self, CAS, Mark},
     stage::{MESH, Stage},
+    tools::{self, AUDIENCE, token, ztunnel},
 };
 use crate::{check::Point, world::first_line};
 
-/// What the CA wants tokens to be for.
-const AUDIENCE: &str = "weft-ca";
-/// The namespace the questions are asked from; outside the mesh.
-const TOOLS: &str = "e2e-tools";
 /// A pod of the host's network, a waypoint and its Gateway, both on the first node.
 const PODS: &str = include_str!("../../e2e/tokens.yaml");
 /// Of the waypoint.
@@ -91,7 +88,7 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         ask(cluster, point, question).await;
     }
     point.step("the pods go", cluster.delete(&pods(stage)).await);
-    point.step("the tools go", cluster.remove_namespace(TOOLS).await);
+    point.step("the tools go", tools::remove(cluster).await);
 }
 
 fn question(law: &str, token: Result<String, Failure>, wanted: &str, signed: bool) -> Question {
@@ -109,29 +106,8 @@ async fn ask(cluster: &Cluster, point: &mut Point, question: Question) {
         return;
     };
     let mark = Mark::now();
-    let asked = async {
-        write(cluster, "/tmp/token", &token).await?;
-        let address = text(&cluster.get(&["service", "-n", MESH, "ca"]).await?, "/spec/clusterIP");
-        let address = format!("https://{address}:15012");
-        let words = [
-            "weft-load",
-            "sign",
-            "--ca",
-            &address,
-            "--ca-name",
-            "ca.weft-system.svc",
-            "--ca-root",
-            "/tmp/root.pem",
-            "--token",
-            "/tmp/token",
-            "--identity",
-            &question.wanted,
-            "--out",
-            "/tmp",
-        ];
-        cluster.exec(TOOLS, "tools", &words).await
-    };
-    let Some(finished) = point.step(law, asked.await) else {
+    let asked = tools::sign(cluster, &token, &question.wanted).await;
+    let Some(finished) = point.step(law, asked) else {
         return;
     };
     let said = first_line(&finished.stderr);
@@ -156,8 +132,7 @@ async fn ask(cluster: &Cluster, point: &mut Point, question: Question) {
 
 async fn audited(cluster: &Cluster, point: &mut Point, law: &str, mark: &Mark) {
     // Who could not be told apart at all wanted nothing yet; so the line is known by where the question came from.
-    let from = cluster.get(&["pod", "-n", TOOLS, "tools"]).await;
-    let from = format!("{}:", from.map(|pod| text(&pod, "/status/podIP")).unwrap_or_default());
+    let from = format!("{}:", tools::address(cluster).await);
     let event = mesh::awaited_event(cluster, CAS, "audit", mark, |event| {
         event.is("decision", "refused") && event.field("from").starts_with(&from)
     });
@@ -175,79 +150,22 @@ async fn audited(cluster: &Cluster, point: &mut Point, law: &str, mark: &Mark) {
     );
 }
 
-/// A pod to ask from, with the CA's root in it, and pods to ask about.
+/// A pod to ask from, and pods to ask about.
 async fn lay(stage: &Stage) -> Result<(), Failure> {
     let cluster = &stage.cluster;
-    cluster.fresh_namespace(TOOLS).await?;
-    let tools = json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "tools", "namespace": TOOLS},
-        "spec": {
-            "terminationGracePeriodSeconds": 1,
-            "containers": [{"name": "tools", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "infinity"]}],
-        },
-    });
-    cluster.apply(&tools.to_string()).await?;
+    tools::lay(cluster).await?;
     cluster.apply(&pods(stage)).await?;
-    for (namespace, pod) in [(TOOLS, "pod/tools"), (SHOP, "pod/e2e-host"), (SHOP, "pod/e2e-gateway")] {
-        let words = ["wait", "--for=condition=Ready", "-n", namespace, pod, "--timeout=50s"];
+    for pod in ["pod/e2e-host", "pod/e2e-gateway"] {
+        let words = ["wait", "--for=condition=Ready", "-n", SHOP, pod, "--timeout=50s"];
         cluster.kubectl(&words).await?;
     }
-    let root = cluster.get(&["configmap", "-n", MESH, "weft-root"]).await?;
-    write(cluster, "/tmp/root.pem", &text(&root, "/data/root.pem")).await
+    Ok(())
 }
 
 fn pods(stage: &Stage) -> String {
     PODS.replace("NAMESPACE", SHOP)
         .replace("FIRST_NODE", stage.first_node())
         .replace("IMAGE", IMAGE)
-}
-
-/// Puts a text into the pod as an argument: what `kubectl exec -i` is piped may be cut off by its own end.
-async fn write(cluster: &Cluster, path: &str, content: &str) -> Result<(), Failure> {
-    let script = format!("printf %s \"$1\" > {path}");
-    let finished = cluster
-        .exec(TOOLS, "tools", &["sh", "-c", &script, "sh", content])
-        .await?;
-    match finished.success() {
-        true => Ok(()),
-        false => Err(Failure(format!(
-            "{path} is not written: {}",
-            first_line(&finished.stderr)
-        ))),
-    }
-}
-
-async fn ztunnel(cluster: &Cluster, node: &str) -> Result<Pod, Failure> {
-    let pods = cluster.pods(MESH, mesh::ZTUNNELS.selector).await?;
-    let mut here = pods
-        .into_iter()
-        .filter(|pod| pod.node == node && pod.running && !pod.ending);
-    here.next().ok_or_else(|| Failure(format!("no ztunnel runs on {node}")))
-}
-
-/// A token as the kubelet would mount it: bound to the pod.
-async fn token(
-    cluster: &Cluster,
-    namespace: &str,
-    account: &str,
-    pod: &Pod,
-    audience: &str,
-) -> Result<String, Failure> {
-    let audience = format!("--audience={audience}");
-    let name = format!("--bound-object-name={}", pod.name);
-    let uid = format!("--bound-object-uid={}", pod.uid);
-    let words = [
-        "create",
-        "token",
-        account,
-        "-n",
-        namespace,
-        &audience,
-        "--bound-object-kind=Pod",
-        &name,
-        &uid,
-    ];
-    cluster.kubectl(&words).await.map(|token| token.trim().to_owned())
 }
 
 /// The same claims signed again by the cluster's own key: living, and expired an hour ago.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use super::{
     cluster::until,
     manifests::{SHOP, service_url},
@@ -10,6 +12,9 @@ use super::{
     standing::{self, Standing},
 };
 use crate::check::Point;
+
+/// How long those that are not the mesh may take to forget it.
+const FORGETTING: Duration = Duration::from_secs(30);
 
 /// Removes the mesh under its pods, then what the tests laid, and compares.
 pub(super) async fn check(stage: &Stage, point: &mut Point, before: Option<&Standing>) {
@@ -80,12 +85,20 @@ async fn compared(stage: &Stage, point: &mut Point, before: Option<&Standing>, s
             "the nodes are not ours to look into",
         );
     }
-    if let Some(after) = point.step(
-        "how the cluster stands after",
-        Standing::of(cluster, &stage.nodes).await,
-    ) {
-        let left = before.differences(&after);
-        let unnamed: Vec<_> = left.iter().filter(|left| !is_named(left, said)).cloned().collect();
+    // kube-proxy takes its time to forget the mesh's Services on each node
+    let end = Instant::now() + FORGETTING;
+    let unnamed: Result<Vec<String>, _> = loop {
+        let after = Standing::of(cluster, &stage.nodes).await;
+        let unnamed = after.map(|after| {
+            let left = before.differences(&after).into_iter();
+            left.filter(|left| !is_named(left, said)).collect()
+        });
+        if unnamed.as_ref().is_ok_and(Vec::is_empty) || Instant::now() > end {
+            break unnamed;
+        }
+        sleep(Duration::from_secs(1)).await;
+    };
+    if let Some(unnamed) = point.step("how the cluster stands after", unnamed) {
         let law = "the cluster is as it was: nothing left, changed or gone that was not named";
         point.assert(law, "nothing", unnamed.join("; "), unnamed.is_empty());
     }

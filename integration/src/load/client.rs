@@ -250,7 +250,7 @@ pub fn unix_milliseconds() -> u64 {
 }
 
 impl Target {
-    fn parse(url: &str) -> Result<Self, Failure> {
+    pub(super) fn parse(url: &str) -> Result<Self, Failure> {
         let wrong = || Failure(format!("{url:?} is not of the form http://host[:port]/path"));
         let uri: http::Uri = url.parse().map_err(|_| wrong())?;
         if uri.scheme_str() != Some("http") {

@@ -2,10 +2,12 @@
 //! tenth of a second what became of each request.
 
 mod client;
+mod pace;
 mod report;
 mod serve;
 mod steady;
 
 pub use client::{LoadOptions, Mode, generate, unix_milliseconds};
+pub use pace::{PaceOptions, Paced, pace};
 pub use report::{Load, Report, Tick};
 pub use serve::{ServeOptions, serve};

@@ -39,6 +39,13 @@ pub(super) fn told(snapshot: &Snapshot, prefix: &str) -> BTreeMap<String, String
     {
         told.insert(format!("virtual address {address}"), shown(key));
     }
+    for external in snapshot.external.values().filter(|it| ours(&it.key.namespace)) {
+        let (namespace, name) = (&external.key.namespace, &external.key.name);
+        told.insert(format!("external service {namespace}/{name}"), shown(external));
+    }
+    for (claim, key) in snapshot.external.claims().filter(|(_, key)| ours(&key.namespace)) {
+        told.insert(format!("external claim {claim}"), shown(&key));
+    }
     for (object, problems) in snapshot.problems.iter() {
         if ours(&object.namespace) || ours(&object.name) {
             let placeless = problems.iter().map(|problem| Problem {

@@ -41,6 +41,18 @@ pub(super) fn as_written(written: &Value, stored: &Value) -> Value {
     object
 }
 
+/// An object as whoever made it would make it again.
+pub(super) fn as_made(named: &Value, stored: &Value) -> Value {
+    let mut object = named.clone();
+    object["spec"] = stored["spec"].clone();
+    for field in ["labels", "annotations"] {
+        if let Some(value) = stored["metadata"].get(field) {
+            object["metadata"][field] = value.clone();
+        }
+    }
+    object
+}
+
 /// An object as a directory holds it that somebody else made.
 pub(super) fn as_stored(stored: &Value) -> Value {
     let mut object = stored.clone();

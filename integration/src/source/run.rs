@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{
     compare::{differences, told},
     gateway_api,
-    objects::{MISSPELT, REFUSED, TAKEN, as_stored, as_written, name, read},
+    objects::{MISSPELT, REFUSED, TAKEN, as_made, as_stored, as_written, name, read},
     server::{Answer, Server},
 };
 use crate::{
@@ -31,6 +31,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
+/// Lets nobody but a node's agent say that a pod is captured; part of an installed mesh.
+const CAPTURE_POLICY: &str = "weft-capture-annotation";
 /// Differences shown.
 const MOST_SHOWN: usize = 5;
 
@@ -49,7 +51,14 @@ pub async fn run(screen: &Screen) -> Result<u8, Failure> {
     point.step("the objects are taken away", cleared);
     let rows: Vec<Row> = point.rows();
     screen.print(&table(&rows).render(screen.width()));
-    Ok(u8::from(rows.iter().any(|row| !row.pass)))
+    let failed: Vec<&Row> = rows.iter().filter(|row| !row.pass).collect();
+    for row in &failed {
+        let told = format!("FAILED {}: expected {}, seen {}", row.law, row.expected, row.seen);
+        screen.print(&format!("{}\n", told.replace('\n', " ")));
+    }
+    let passed = rows.len() - failed.len();
+    screen.print(&format!("{passed} passed, {} failed\n", failed.len()));
+    Ok(u8::from(!failed.is_empty()))
 }
 
 /// One run, and what it left on the server.
@@ -130,12 +139,15 @@ impl Trial {
         Ok(())
     }
 
-    /// Lifts the admission policies for as long as the misspelt objects are fed.
+    /// Lifts the admission policies for as long as the misspelt objects are fed, and Pods that nodes say are captured.
     async fn unbind(&mut self) -> Result<(), Failure> {
-        for [_, binding] in crds::fields::policies() {
-            if self.server.has(&binding).await? {
+        let annotation = json!({"apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": CAPTURE_POLICY}});
+        let fields = crds::fields::policies().into_iter().map(|[_, binding]| binding);
+        for binding in fields.chain([annotation]) {
+            if let Some(stored) = self.server.get(&binding).await? {
                 self.server.delete(&binding).await?;
-                self.bound.push(binding);
+                self.bound.push(as_made(&binding, &stored));
             }
         }
         Ok(())

@@ -36,12 +36,14 @@ const KINDS: &[(&str, &str, bool)] = &[
     ("Pod", "pods", true),
     ("Service", "services", true),
     ("EndpointSlice", "endpointslices", true),
+    ("NetworkPolicy", "networkpolicies", true),
     ("Gateway", "gateways", true),
     ("HTTPRoute", "httproutes", true),
     ("ReferenceGrant", "referencegrants", true),
     ("AuthorizationPolicy", "authorizationpolicies", true),
     ("PeerAuthentication", "peerauthentications", true),
     ("TrafficPolicy", "trafficpolicies", true),
+    ("ExternalService", "externalservices", true),
     ("MeshConfig", "meshconfigs", false),
     ("CustomResourceDefinition", "customresourcedefinitions", false),
     ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", false),
@@ -124,10 +126,15 @@ impl Server {
 
     /// Whether an object is there.
     pub(super) async fn has(&self, object: &Value) -> Result<bool, Failure> {
+        Ok(self.get(object).await?.is_some())
+    }
+
+    /// The object of this name, if there is one.
+    pub(super) async fn get(&self, object: &Value) -> Result<Option<Value>, Failure> {
         let answer = self
             .ask(Method::GET, &place(object)?, "application/json", &Value::Null)
             .await?;
-        Ok(answer.is_ok())
+        Ok(answer.ok())
     }
 
     /// Deletes an object, if it is there.

@@ -66,6 +66,9 @@ pub(super) fn launch(pod: &Pod, objects: &Objects, run: &RunDirectory, settings:
     } else {
         pods::enter(pod, Some(container), run)
     };
+    if part == Part::Ztunnel && pod.node == "node-1" {
+        words.extend(clock(settings));
+    }
     let mut command = container.command.iter().chain(&container.args);
     if let Some(program) = command.next() {
         words.push(settings.programs.join(program).display().to_string());
@@ -84,6 +87,20 @@ pub(super) fn launch(pod: &Pod, objects: &Objects, run: &RunDirectory, settings:
         name,
         words,
     })
+}
+
+/// Puts a library between the program and the wall clock; timers go by the other clock, which is left alone.
+fn clock(settings: &Settings) -> Vec<String> {
+    let Some((library, file)) = &settings.clock else {
+        return Vec::new();
+    };
+    vec![
+        "env".into(),
+        format!("LD_PRELOAD={}", library.display()),
+        format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
+        "FAKETIME_CACHE_DURATION=1".into(),
+        "DONT_FAKE_MONOTONIC=1".into(),
+    ]
 }
 
 /// Writes the CA's issuers file: the API server's stand-in, and one whose subject `envoy` may hold one identity.

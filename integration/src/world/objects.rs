@@ -12,6 +12,10 @@ use std::{
 use act::process::Failure;
 use serde::Deserialize;
 
+/// How the names of nodes begin that are not here. The mesh knows their pods as it knows any; the world runs none of
+/// them and sends them nothing.
+const ELSEWHERE: &str = "far-";
+
 /// Everything in a directory that the world acts on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Objects {
@@ -180,7 +184,9 @@ impl Objects {
         match &*kind {
             "Pod" => {
                 let pod = Pod::from(serde_yaml::from_value::<PodObject>(value)?);
-                self.pods.insert(pod.key(), pod);
+                if !pod.node.starts_with(ELSEWHERE) {
+                    self.pods.insert(pod.key(), pod);
+                }
             }
             "Service" => self
                 .services

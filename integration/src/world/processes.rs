@@ -59,6 +59,47 @@ impl Launch {
     }
 }
 
+/// How far the ports of a process that runs beside another of its kind are from that one's.
+const BESIDE: u16 = 1000;
+
+impl Launch {
+    /// How to start its successor while it still runs: with other ports and another socket of its own. The successor's
+    /// successor has the first ones again.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let words = self.words.iter().map(|word| match word.split_once('=') {
+            Some((flag @ ("--admin" | "--metrics" | "--ready"), at)) => format!("{flag}={}", moved(at)),
+            Some((flag @ "--admin-socket", path)) => match path.strip_suffix(".next") {
+                Some(first) => format!("{flag}={first}"),
+                None => format!("{flag}={path}.next"),
+            },
+            _ => word.clone(),
+        });
+        Self {
+            words: words.collect(),
+            ..self.clone()
+        }
+    }
+
+    /// Its admin socket.
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        let path = self.words.iter().find_map(|word| word.strip_prefix("--admin-socket="));
+        path.map(PathBuf::from)
+    }
+}
+
+/// `host:port` with the port of a process beside.
+fn moved(at: &str) -> String {
+    let Some((host, port)) = at.rsplit_once(':') else {
+        return at.to_owned();
+    };
+    match port.parse::<u16>() {
+        Ok(port) if port >= 16_000 => format!("{host}:{}", port - BESIDE),
+        Ok(port) => format!("{host}:{}", port + BESIDE),
+        Err(_) => at.to_owned(),
+    }
+}
+
 impl Process {
     /// What it is called.
     pub fn name(&self) -> &str {
@@ -114,5 +155,38 @@ impl Process {
     /// How to start it again.
     pub fn launch(&self) -> Launch {
         self.launch.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_collides_with_nothing_and_its_own_is_as_the_first() {
+        let words = [
+            "ztunnel",
+            "--admin=127.0.0.1:15000",
+            "--ready=0.0.0.0:15021",
+            "--admin-socket=/r/z.sock",
+            "--node=n",
+        ];
+        let first = Launch {
+            name: "z".to_owned(),
+            words: words.map(str::to_owned).to_vec(),
+            log: PathBuf::new(),
+        };
+        let next = first.beside();
+        assert_eq!(
+            next.words,
+            [
+                "ztunnel",
+                "--admin=127.0.0.1:16000",
+                "--ready=0.0.0.0:16021",
+                "--admin-socket=/r/z.sock.next",
+                "--node=n"
+            ]
+        );
+        assert_eq!(next.beside().words, first.words);
     }
 }

@@ -35,6 +35,9 @@ pub struct Settings {
     pub log: Option<String>,
     /// Whether the mesh's own pods are started; without them the world is a cluster without a mesh.
     pub mesh: bool,
+    /// A library that stands between node-1's ztunnel and the wall clock, and the file that says by how much it is
+    /// off (libfaketime).
+    pub clock: Option<(PathBuf, PathBuf)>,
 }
 
 /// Two nodes, the pods in them, and the mesh. Everything ends when it is dropped, and what is left with the
@@ -204,6 +207,29 @@ impl World {
         process.kill().await;
         *process = process.launch().start()?;
         Ok(())
+    }
+
+    /// Starts another process of this name beside the one that runs, and takes it for the one of that name from now on.
+    /// Answers the earlier one, which runs on, and the admin socket of the new one.
+    ///
+    /// # Errors
+    /// When there is none of that name, or it cannot be started.
+    pub async fn succeed(&self, name: &str) -> Result<(Process, PathBuf), Failure> {
+        let mut state = self.state.lock().await;
+        let process = process(&mut state, name)?;
+        let launch = process.launch().beside();
+        let socket = launch.admin_socket().unwrap_or_default();
+        let earlier = std::mem::replace(process, launch.start()?);
+        Ok((earlier, socket))
+    }
+
+    /// Takes an earlier process for the one of this name again. Answers the one that was taken for it.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub async fn put_back(&self, name: &str, earlier: Process) -> Result<Process, Failure> {
+        let mut state = self.state.lock().await;
+        Ok(std::mem::replace(process(&mut state, name)?, earlier))
     }
 
     /// Process id of a process of the world.

@@ -1,11 +1,21 @@
-//! `integration/laws.md` names only tests that exist, each in the file it says.
+//! `integration/laws.md` and `integration/defects.md` name only tests that exist, each in the file it says.
 
 use std::{fs, path::Path, process::Command};
 
 #[test]
 fn every_law_names_a_test_that_exists() {
+    assert!(rows("laws.md") > 0, "integration/laws.md holds no law");
+}
+
+#[test]
+fn every_defect_names_a_test_that_exists() {
+    assert!(rows("defects.md") > 0, "integration/defects.md holds no defect");
+}
+
+/// Looks at every row of a table, and says how many there are.
+fn rows(table: &str) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let laws = fs::read_to_string(root.join("integration/laws.md")).expect("integration/laws.md is there");
+    let laws = fs::read_to_string(root.join("integration").join(table)).expect("the table is there");
     let listed = Command::new("git")
         .args(["ls-files", "-co", "--exclude-standard", "*.rs"])
         .current_dir(&root)
@@ -19,7 +29,7 @@ fn every_law_names_a_test_that_exists() {
     let mut rows = 0;
     for row in laws
         .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| law "))
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| law ") && !line.starts_with("| defect "))
     {
         rows += 1;
         let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -40,5 +50,5 @@ fn every_law_names_a_test_that_exists() {
             assert!(sources.iter().any(holds), "{law}: no test {test}");
         }
     }
-    assert!(rows > 0, "integration/laws.md holds no law");
+    rows
 }

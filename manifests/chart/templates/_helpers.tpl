@@ -35,11 +35,14 @@ imagePullSecrets:
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch]
 - apiGroups: [gateway.networking.k8s.io]
   resources: [gateways, httproutes, referencegrants]
   verbs: [get, list, watch]
 - apiGroups: [weft.dev]
-  resources: [authorizationpolicies, meshconfigs, peerauthentications, trafficpolicies]
+  resources: [authorizationpolicies, externalservices, meshconfigs, peerauthentications, trafficpolicies]
   verbs: [get, list, watch]
 {{- end }}
 

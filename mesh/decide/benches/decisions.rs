@@ -1,5 +1,5 @@
 //! What a decision costs in a mesh of 100,000 workloads, and what one pod's change costs.
-//! `make bench`; compare runs on one machine, absolute times mean nothing elsewhere.
+//! `make microbench`; compare runs on one machine, absolute times mean nothing elsewhere.
 
 use std::{
     collections::BTreeMap,
@@ -12,8 +12,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use decide::{
     hop::hop,
     model::{
-        Action, AppliedPolicy, Capture, Endpoint, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet, Rule,
-        Service, ServiceKey, ServicePort, Source, StringMatch, Workload,
+        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet,
+        Rule, Service, ServiceKey, ServicePort, Source, StringMatch, Tiers, Workload,
     },
     pick::Choice,
     snapshot::Snapshot,
@@ -44,6 +44,7 @@ fn workload(index: u32, policies: &Arc<PolicySet>) -> Arc<Workload> {
         owner: "deployment".into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,
@@ -54,13 +55,26 @@ fn workload(index: u32, policies: &Arc<PolicySet>) -> Arc<Workload> {
 }
 
 fn service(index: u32) -> Arc<Service> {
-    let endpoints: Vec<_> = (0..10)
+    service_of(index, 10)
+}
+
+/// A Service with so many endpoints, on as many nodes, in three zones that are preferred.
+fn service_of(index: u32, count: u32) -> Arc<Service> {
+    let mut tiers = Tiers::default();
+    if count > 10 {
+        for zone in 0..3 {
+            let there = (0..count).filter(|at| at % 3 == zone).collect();
+            tiers.zones.insert(format!("zone-{zone}").into(), there);
+        }
+    }
+    let endpoints: Vec<_> = (0..count)
         .map(|at| Endpoint {
             workload: Some(format!("uid-{}", index * 10 + at).into()),
             address: address(index * 10 + at),
             node: None,
             ports: Box::new([(80, 8080)]),
             ready: true,
+            leaving: false,
         })
         .collect();
     Arc::new(Service {
@@ -76,6 +90,7 @@ fn service(index: u32) -> Arc<Service> {
         }],
         endpoints: endpoints.into(),
         publish_not_ready: false,
+        tiers: Arc::new(tiers),
         waypoint: None,
         policies: Arc::default(),
         routes: Arc::new([]),
@@ -140,6 +155,18 @@ fn decisions(criterion: &mut Criterion) {
     });
     criterion.bench_function("hop/service-of-10", |bench| {
         bench.iter(|| hop(&snapshot, &source, black_box(to_service), &choice))
+    });
+
+    let mut large = snapshot.clone();
+    large.put_service(service_of(20_000, 1_000));
+    large.node_zones.insert(source.node.clone(), "zone-1".into());
+    let to_large = SocketAddr::new(service_address(20_000), 80);
+    criterion.bench_function("hop/service-of-1000-in-zones", |bench| {
+        let mut random = 0_u64;
+        bench.iter(|| {
+            random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            hop(&large, &source, black_box(to_large), &Choice { random, ..choice })
+        });
     });
 
     let (set, peer) = (

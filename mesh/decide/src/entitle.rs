@@ -193,7 +193,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
+    use crate::model::{Fence, MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
 
     fn identity(namespace: &str, account: &str) -> Identity {
         Identity::new("cluster.local", namespace, account).unwrap()
@@ -218,6 +218,7 @@ mod tests {
             owner: uid.into(),
             ports: Vec::new(),
             probed: Vec::new(),
+            fence: Fence::default(),
             capture: Capture::Captured,
             phase: Phase::Ready,
             waypoint: None,

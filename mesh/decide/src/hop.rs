@@ -2,6 +2,8 @@
 
 mod bound;
 mod candidates;
+mod carriage;
+mod external;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,12 +12,14 @@ use std::{
 
 pub use bound::{Bound, bound};
 pub use candidates::{Candidate, candidates};
+pub use carriage::{Carriage, Wire, carriage};
+pub use external::hop_to_resolved;
 
 use self::candidates::pick_candidate;
 use crate::{
     model::{
-        BoundWaypoint, Capture, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint, WaypointEndpoint, WaypointFor,
-        WaypointKey, Workload, ports,
+        BoundWaypoint, Capture, ExternalService, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint,
+        WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
     },
     pick::{Choice, pick},
     snapshot::Snapshot,
@@ -27,6 +31,22 @@ use crate::{
 pub enum Hop {
     /// Out of the mesh, as addressed.
     Passthrough,
+    /// Out of the mesh, to where an ExternalService leads.
+    External {
+        /// Which.
+        service: Arc<ExternalService>,
+        /// Where.
+        to: SocketAddr,
+    },
+    /// Out of the mesh, to a name that is to be resolved first: then [`hop_to_resolved`] decides.
+    Resolve {
+        /// The ExternalService that was addressed.
+        service: Arc<ExternalService>,
+        /// Name to resolve.
+        host: Arc<str>,
+        /// Port to connect to.
+        port: u16,
+    },
     /// Plain TCP to a destination that speaks no HBONE.
     Plain {
         /// Where.
@@ -68,6 +88,9 @@ pub fn hop(snapshot: &Snapshot, source: &Workload, destination: SocketAddr, choi
         return Hop::Hold(Refusal::NotConfigured);
     }
     let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
+    if destination.port() == ports::PROOF {
+        return proof(snapshot, destination);
+    }
     if let Err(refusal) = addressable(destination) {
         return Hop::Refuse(refusal);
     }
@@ -83,10 +106,18 @@ pub fn hop(snapshot: &Snapshot, source: &Workload, destination: SocketAddr, choi
     } else if is_ours(snapshot, destination.ip()) {
         Hop::Hold(Refusal::UnknownAddress(destination))
     } else {
-        match snapshot.mesh.outbound {
-            OutboundPolicy::AllowAny => Hop::Passthrough,
-            OutboundPolicy::RegistryOnly => Hop::Refuse(Refusal::OutsideRegistry(destination)),
-        }
+        let external = snapshot.external.at(&source.namespace, destination.ip());
+        external
+            .and_then(|service| way.to_external(service, destination))
+            .unwrap_or_else(|| unknown(snapshot, destination))
+    }
+}
+
+/// Towards what nobody described.
+fn unknown(snapshot: &Snapshot, destination: SocketAddr) -> Hop {
+    match snapshot.mesh.outbound {
+        OutboundPolicy::AllowAny => Hop::Passthrough,
+        OutboundPolicy::RegistryOnly => Hop::Refuse(Refusal::OutsideRegistry(destination)),
     }
 }
 
@@ -105,6 +136,19 @@ pub fn hop_to_candidate(
         choice,
     };
     way.to_candidate(service, None, candidate)
+}
+
+/// The way of a proof: by HBONE to the pod itself, past waypoints and policies, since its ztunnel answers and no
+/// application hears of it.
+fn proof(snapshot: &Snapshot, to: SocketAddr) -> Hop {
+    match snapshot.workload_at(to.ip()) {
+        Some(workload) if workload.capture == Capture::Captured => Hop::Tunnel {
+            to,
+            workload: workload.clone(),
+            service: None,
+        },
+        _ => Hop::Refuse(Refusal::ReservedPort(to.port())),
+    }
 }
 
 /// Whether anything in the mesh may be addressed so at all.
@@ -150,7 +194,7 @@ impl Way<'_> {
         if let Some(waypoint) = self.taken(service.waypoint.as_ref(), WaypointFor::Service) {
             return self.through(waypoint, addressed, Some(key.clone()));
         }
-        match pick_candidate(self.snapshot, service, addressed.port(), self.choice) {
+        match pick_candidate(self.snapshot, service, addressed.port(), self.source, self.choice) {
             Ok(picked) => self.to_candidate(service, Some(addressed), &picked),
             Err(refusal @ Refusal::UnknownAddress(_)) => Hop::Hold(refusal),
             Err(refusal) => Hop::Refuse(refusal),

@@ -2,6 +2,8 @@
 //!
 //! Every index is a few hundred map shards behind `Arc`, so that a change copies one shard (design 3).
 
+mod external;
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
@@ -9,9 +11,15 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{MeshSettings, ObjectRef, Problem, Service, ServiceKey, Waypoint, WaypointKey, Workload};
+pub use external::ExternalServices;
+
+use crate::model::{
+    Exclusions, MeshSettings, ObjectRef, Problem, Service, ServiceKey, Waypoint, WaypointKey, Workload,
+};
 
 const SHARDS: usize = 256;
+/// The label that tells a zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// An immutable map in shards: `clone` copies pointers, a change copies one shard.
 #[derive(Debug, Clone)]
@@ -40,17 +48,22 @@ pub struct Snapshot {
     pub workload_addresses: Shards<IpAddr, Arc<str>>,
     /// Services at an address.
     pub service_addresses: Shards<IpAddr, ServiceKey>,
+    /// What workloads exclude from the mesh, by UID; none for most.
+    pub exclusions: Shards<Arc<str>, Arc<Exclusions>>,
+    /// Zones of nodes, as far as endpoints tell.
+    pub node_zones: Shards<Arc<str>, Arc<str>>,
+    /// Destinations outside the mesh that somebody described.
+    pub external: ExternalServices,
     /// What users wrote that cannot be honoured, by object.
     pub problems: Shards<ObjectRef, Arc<[Problem]>>,
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
-    /// An empty map.
+    /// An empty map: it has no shard until there is something in it.
     pub fn new() -> Self {
-        let empty = Arc::new(HashMap::new());
         Self {
             hasher: RandomState::new(),
-            shards: vec![empty; SHARDS].into(),
+            shards: Box::default(),
             len: 0,
         }
     }
@@ -60,11 +73,14 @@ impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
     where
         K: std::borrow::Borrow<Q>,
     {
-        self.shards[self.shard(key)].get(key)
+        self.shards.get(self.shard(key))?.get(key)
     }
 
     /// Sets a key; copies its shard if another snapshot shares it.
     pub fn insert(&mut self, key: K, value: V) {
+        if self.shards.is_empty() {
+            self.shards = vec![Arc::default(); SHARDS].into();
+        }
         let shard = self.shard(&key);
         if Arc::make_mut(&mut self.shards[shard]).insert(key, value).is_none() {
             self.len += 1;
@@ -77,7 +93,8 @@ impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
         K: std::borrow::Borrow<Q>,
     {
         let shard = self.shard(key);
-        self.shards[shard].contains_key(key).then(|| {
+        let there = self.shards.get(shard)?.contains_key(key);
+        there.then(|| {
             self.len -= 1;
             Arc::make_mut(&mut self.shards[shard]).remove(key)
         })?
@@ -127,6 +144,9 @@ impl Snapshot {
             waypoints: Shards::new(),
             workload_addresses: Shards::new(),
             service_addresses: Shards::new(),
+            exclusions: Shards::new(),
+            node_zones: Shards::new(),
+            external: ExternalServices::default(),
             problems: Shards::new(),
         }
     }
@@ -144,6 +164,13 @@ impl Snapshot {
     /// The Service at this address.
     pub fn service_at(&self, address: IpAddr) -> Option<&Arc<Service>> {
         self.services.get(self.service_addresses.get(&address)?)
+    }
+
+    /// The zone a workload runs in, if anybody tells: its own label (`topology.kubernetes.io/zone`, which newer
+    /// clusters copy there from the node), else what the endpoints of its node say of theirs.
+    pub fn zone_of<'a>(&'a self, workload: &'a Workload) -> Option<&'a Arc<str>> {
+        let own = workload.labels.get(ZONE);
+        own.or_else(|| self.node_zones.get(&workload.node))
     }
 
     /// Sets a workload and its addresses, taking away those it had before and no longer has.

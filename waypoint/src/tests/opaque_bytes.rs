@@ -1,5 +1,6 @@
 //! Bytes that are no HTTP.
 
+use act::hbone::Traceparent;
 use decide::{
     model::{Action, Refusal, ServicePort},
     snapshot::Snapshot,
@@ -73,6 +74,24 @@ async fn an_opaque_connection_is_cut_when_a_change_denies_it() {
     world.change(|snapshot| enforce(snapshot, vec![policy("closed", Action::Deny, &["web"], None)]));
     let ended = timeout(SOON, io.read_u8()).await.unwrap();
     assert!(ended.is_err());
+}
+
+#[tokio::test]
+async fn an_opaque_connections_trace_goes_on_through_the_waypoint() {
+    let world = World::new().await;
+    let _servers = [
+        world.server("a", "10.1.0.1:8080").await,
+        world.server("b", "10.1.0.2:8080").await,
+    ];
+    let trace = Traceparent::new(0xabc, 7);
+    let mut io = world.traced("web", WEB, Some(trace)).await.unwrap();
+    assert!(echoes(&mut io).await);
+    let onward = world.network.traces.lock().unwrap()[0].unwrap();
+    assert_eq!(onward.trace(), trace.trace());
+    assert_ne!(onward, trace, "our own part of it");
+    let mut io = world.stream("web", WEB).await.unwrap();
+    assert!(echoes(&mut io).await);
+    assert_eq!(world.network.traces.lock().unwrap()[1], None);
 }
 
 #[tokio::test]

@@ -10,14 +10,14 @@ use std::{
 use act::{
     certs::{BoxFuture, Certificates, Hold, local::LocalAuthority},
     config::Reader,
-    hbone::{Connect, Pool, PoolOptions, StreamIo, Target, TunnelOptions},
+    hbone::{Connect, Pool, PoolOptions, StreamIo, Target, Traceparent, TunnelOptions},
     net::Dialer,
 };
 use decide::{
     model::{
-        Action, AppliedPolicy, Backend, BoundWaypoint, Capture, Endpoint, HttpRoute, Identity, MeshSettings, ObjectRef,
-        Operation, PathMatch, Phase, Policy, PolicySet, Refusal, RouteMatch, RouteRule, Rule, Service, ServiceKey,
-        ServicePort, Source, StringMatch, Waypoint as WaypointObject, WaypointFor, WaypointKey, Workload,
+        Action, AppliedPolicy, Backend, BoundWaypoint, Capture, Endpoint, Fence, HttpRoute, Identity, MeshSettings,
+        ObjectRef, Operation, PathMatch, Phase, Policy, PolicySet, Refusal, RouteMatch, RouteRule, Rule, Service,
+        ServiceKey, ServicePort, Source, StringMatch, Waypoint as WaypointObject, WaypointFor, WaypointKey, Workload,
     },
     snapshot::Snapshot,
 };
@@ -52,12 +52,19 @@ pub(super) struct Mapped {
     network: Network,
     pub(super) addresses: Mutex<HashMap<SocketAddr, SocketAddr>>,
     pub(super) reached: Mutex<Vec<SocketAddr>>,
+    pub(super) traces: Mutex<Vec<Option<Traceparent>>>,
 }
 
 impl Reach for Mapped {
-    fn reach<'a>(&'a self, own: &'a Workload, to: &'a Destination) -> BoxFuture<'a, Result<Reached, Refusal>> {
+    fn reach<'a>(
+        &'a self,
+        own: &'a Workload,
+        to: &'a Destination,
+        trace: Option<Traceparent>,
+    ) -> BoxFuture<'a, Result<Reached, Refusal>> {
         Box::pin(async move {
             self.reached.lock().unwrap().push(to.address);
+            self.traces.lock().unwrap().push(trace);
             let mut to = to.clone();
             let real = |address: &SocketAddr| {
                 let nobody = "127.0.0.1:1".parse().unwrap();
@@ -67,7 +74,7 @@ impl Reach for Mapped {
                 Some(tunnel) => tunnel.dial = real(&tunnel.dial),
                 None => to.address = real(&to.address),
             }
-            self.network.reach(own, &to).await
+            self.network.reach(own, &to, trace).await
         })
     }
 }
@@ -117,6 +124,7 @@ impl World {
             },
             addresses: Mutex::default(),
             reached: Mutex::default(),
+            traces: Mutex::default(),
         });
         let draining = CancellationToken::new();
         let shared = Shared {
@@ -182,6 +190,16 @@ impl World {
 
     /// A stream of the client `shop/<account>` to an authority.
     pub(super) async fn stream(&self, account: &str, authority: &str) -> Result<StreamIo, Refusal> {
+        self.traced(account, authority, None).await
+    }
+
+    /// As [`World::stream`], in this trace.
+    pub(super) async fn traced(
+        &self,
+        account: &str,
+        authority: &str,
+        traceparent: Option<Traceparent>,
+    ) -> Result<StreamIo, Refusal> {
         let target = Target {
             source: account.into(),
             source_address: "127.0.0.1".parse().unwrap(),
@@ -196,7 +214,7 @@ impl World {
             client: "127.0.0.1:40000".parse().unwrap(),
             host: None,
             baggage: None,
-            traceparent: None,
+            traceparent,
         };
         let stream = tokio::time::timeout(SOON, self.pool.open(&target, &connect))
             .await
@@ -268,6 +286,7 @@ pub(super) fn pod(name: &str, account: &str, address: &str) -> Workload {
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,
@@ -291,6 +310,7 @@ pub(super) fn put_service(snapshot: &mut Snapshot, name: &str, address: &str, po
         node: Some(pod.node.clone()),
         ports: [(80, 8080)].into(),
         ready: true,
+        leaving: false,
     };
     snapshot.put_service(Arc::new(Service {
         key: service_key(name),
@@ -302,6 +322,7 @@ pub(super) fn put_service(snapshot: &mut Snapshot, name: &str, address: &str, po
         }],
         endpoints: pods.iter().map(endpoint).collect(),
         publish_not_ready: false,
+        tiers: Arc::default(),
         waypoint: Some(key()),
         policies: set(Vec::new()),
         routes: Arc::new([]),

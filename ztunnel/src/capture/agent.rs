@@ -165,6 +165,7 @@ impl Agent {
             in_force: None,
             pod: None,
             was_wished: false,
+            gap: false,
         }
     }
 

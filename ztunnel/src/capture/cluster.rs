@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use act::config::CAPTURE;
+use act::config::{CAPTURE, MIRROR};
 use k8s_openapi::api::core::v1::{self as core, ObjectReference};
 use kube::{
     Api, Client,
@@ -129,15 +129,21 @@ impl Cluster {
     }
 }
 
-/// A merge patch; the UID in it is a precondition.
+/// A merge patch, of which the UID is a precondition. The object of a static pod has a UID of its own; there the hash is,
+/// by which the node knows it: the API server lets nobody add or change that annotation.
 fn patch(pod: &Pod, captured: bool) -> Value {
     let value = if captured { json!("captured") } else { Value::Null };
-    json!({ "metadata": { "uid": &*pod.uid, "annotations": { CAPTURE: value } } })
+    match pod.is_static() {
+        false => json!({ "metadata": { "uid": &*pod.uid, "annotations": { CAPTURE: value } } }),
+        true => json!({ "metadata": { "annotations": { MIRROR: &*pod.uid, CAPTURE: value } } }),
+    }
 }
 
 /// Whether an answer says that no pod has this name, or another pod has it: a UID cannot be changed.
 fn is_another(code: u16, message: &str) -> bool {
-    code == 404 || (matches!(code, 409 | 422) && message.to_ascii_lowercase().contains("uid"))
+    let message = message.to_ascii_lowercase();
+    let names_it = message.contains("uid") || message.contains("mirror pod annotation");
+    code == 404 || (matches!(code, 409 | 422) && names_it)
 }
 
 impl std::fmt::Debug for Cluster {
@@ -161,6 +167,14 @@ mod tests {
         let told = json!({"metadata": {"uid": "u1", "annotations": {"weft.dev/capture": "captured"}}});
         let untold = json!({"metadata": {"uid": "u1", "annotations": {"weft.dev/capture": null}}});
         assert_eq!((patch(&pod, true), patch(&pod, false)), (told, untold));
+        let hash = "d41d8cd98f00b204e9800998ecf8427e";
+        let pod = Pod {
+            uid: hash.into(),
+            ..pod
+        };
+        let told = json!({"metadata": {"annotations": {
+            "kubernetes.io/config.mirror": hash, "weft.dev/capture": "captured"}}});
+        assert_eq!(patch(&pod, true), told);
     }
 
     #[test]
@@ -171,6 +185,10 @@ mod tests {
             "Operation cannot be fulfilled: Precondition failed: UID in precondition: a, UID in object meta: b"
         ));
         assert!(is_another(422, "metadata.uid: Invalid value: field is immutable"));
+        assert!(is_another(
+            422,
+            "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation"
+        ));
         assert!(!is_another(409, "the object has been modified"));
         assert!(!is_another(403, "forbidden: uid"));
     }

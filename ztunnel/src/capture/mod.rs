@@ -10,8 +10,10 @@
 mod addresses;
 mod agent;
 mod cgroup;
+mod changes;
 mod cluster;
 mod host;
+mod migrate;
 mod namespace;
 mod namespaces;
 mod options;

@@ -12,11 +12,14 @@ use std::{
 };
 
 use act::net::Netns;
+use decide::model::Exclusions;
 use rustix::fs::{OFlags, fstat, fstatfs, stat};
 
 use super::{
     Guard, Probes, Sandboxes,
     addresses::addresses,
+    changes::Changes,
+    migrate,
     programs::{ProgramError, ip, nft, nft_tells},
     rules::{self, Rules, SOURCE_KEPT, TABLE},
     sockets::Sockets,
@@ -92,6 +95,8 @@ pub struct Terms {
     pub probes: Probes,
     /// Whether the mesh answers names of this pod.
     pub names: bool,
+    /// What the pod's own connections bypass the ztunnel for.
+    pub exclusions: Exclusions,
 }
 
 /// How far the rules in a namespace go.
@@ -197,6 +202,14 @@ impl PodNamespace {
         }
     }
 
+    /// Tells when it may be another, or gone, from now on.
+    pub(super) fn changes(&self) -> Changes {
+        match &self.place {
+            Place::File(_) => Changes::looked_for(),
+            Place::Sandbox(sandboxes, uid) => sandboxes.changes(uid),
+        }
+    }
+
     /// Whether the pod's status cannot tell this namespace's addresses yet.
     pub(super) fn is_new(&self) -> bool {
         match &self.place {
@@ -214,7 +227,9 @@ impl PodNamespace {
             .rules(terms.clone())
             .map_err(|why| ProgramError::NotRun { program: "nft", why })?;
         self.routes("add", "replace").await?;
-        nft(&self.netns, &rules::captured(&rules)).await.map(drop)
+        nft(&self.netns, &rules::captured(&rules)).await?;
+        migrate::on(&self.netns).await;
+        Ok(())
     }
 
     /// Redirects nothing more; connections that were redirected go on.
@@ -231,6 +246,7 @@ impl PodNamespace {
     /// [`ProgramError`].
     pub async fn remove(&self) -> Result<(), ProgramError> {
         if self.standing().await? != Standing::Untouched {
+            migrate::back(&self.netns).await?;
             nft(&self.netns, &rules::removed()).await?;
         }
         self.routes("del", "del").await
@@ -304,6 +320,7 @@ impl PodNamespace {
             guard: terms.guard,
             probes: terms.probes,
             names: terms.names,
+            exclusions: terms.exclusions,
             listening,
             ephemeral: ephemeral.unwrap_or_else(|| Rules::default().ephemeral),
         })

@@ -4,9 +4,14 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{NamespaceError, PodNamespace, Sandboxes};
+
+/// The longest wait for a namespace that is not there yet: nobody tells of one in a directory, while of one on the node
+/// the container runtime does, or the pod's status.
+const LOOK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// Where the network namespaces of this node's pods are found. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -37,6 +42,14 @@ impl Namespaces {
         match self {
             Self::Directory(directory) => names(directory),
             Self::Node(sandboxes) => sandboxes.uids(),
+        }
+    }
+
+    /// The longest wait for a namespace that is not there yet.
+    pub(super) fn look(&self) -> Duration {
+        match self {
+            Self::Directory(_) => LOOK.0,
+            Self::Node(_) => LOOK.1,
         }
     }
 

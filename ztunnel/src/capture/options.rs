@@ -108,11 +108,13 @@ impl RulesOptions {
             Guard {
                 tcp: Ports::all(),
                 datagrams: Ports::all(),
+                outbound: false,
             }
         } else {
             Guard {
                 tcp: Ports::only(self.guard.iter().copied()),
                 datagrams: Ports::only(self.guard_datagrams.iter().copied()),
+                outbound: false,
             }
         };
         rules::captured(&Rules {

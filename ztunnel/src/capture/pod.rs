@@ -6,24 +6,25 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration}
 use act::config::Reader;
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
-    Cluster, Guard, Host, NamespaceError, Namespaces, PodNamespace, Ports, Probes, Standing, Tally, TellError, Terms, Wish,
+    Cluster, Guard, Host, NamespaceError, Namespaces, PodNamespace, Ports, Probes, Standing, Tally, TellError, Terms,
+    Wish,
 };
 use crate::zds::{Announced, Announcements, Pod};
 
 /// Waits between attempts at what failed: the first, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// How often a pod's namespace file is looked at.
+/// How often what tells nobody of its end is looked at: connections of a released pod, a ztunnel that is away.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long our own annotation may take to come back in a snapshot.
 const UNSEEN: Duration = Duration::from_secs(60);
-/// How many looks apart the counters and rules of a captured pod are read: at first, and later on.
-const LOOKS_PER_COUNT: (u32, u32) = (2, 64);
-/// The longest wait for a namespace that is not there yet.
-const LONGEST_LOOK: Duration = Duration::from_secs(2);
+/// How long after each other the counters and rules of a captured pod are read: at first, and later on.
+const COUNT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(32));
+/// How long after a pod's farewell its namespace may still be there, before it counts as one that stays.
+const STAYS: Duration = Duration::from_secs(5);
 /// How long a ztunnel's acknowledgement may take before the delay is reported.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -43,6 +44,8 @@ pub(super) struct PodTask {
     pub(super) pod: Option<Pod>,
     /// Whether it was to be captured before this agent started: if it is not, it ran uncaptured.
     pub(super) was_wished: bool,
+    /// Whether it was found so: then what it opened or accepted meanwhile is cut.
+    pub(super) gap: bool,
 }
 
 /// What every pod's task works with. Cheap to clone.
@@ -116,28 +119,25 @@ impl PodTask {
     /// Until its rules must be others.
     async fn keep_captured(&mut self, wish: &Wish) -> Result<(), Vanished> {
         let namespace = self.wait_for_namespace(wish).await;
-        self.means.announcements.announce(Announced {
-            pod: wish.pod.clone(),
-            netns: namespace.file(),
-        });
+        self.announce(&namespace, wish);
         self.pending = None;
         // rules that stand already are brought up to date at once: nothing passes them that should not meanwhile
         let standing = self.does(&namespace, Step::Look).await?;
         // a sandbox that is only being made ran nothing yet
         let ran = self.was_wished && !namespace.is_new();
-        let guard = if standing == Standing::Untouched && ran {
-            self.gap(wish)
-        } else {
-            wish.guard.clone()
-        };
+        if standing == Standing::Untouched && ran {
+            self.gap = true;
+            self.tell_gap(wish);
+        }
         self.was_wished = false;
         if standing != Standing::Captured {
             self.wait_for_ztunnel(&namespace, wish).await?;
         }
         // the host's side first: a pod that expects it would refuse its probes meanwhile
         let terms = Terms {
-            guard,
+            guard: self.guard(wish),
             probes: self.admit(&namespace, wish).await,
+            exclusions: wish.exclusions.clone(),
             names: wish.names,
         };
         if self.in_force.as_ref() != Some(&terms) || standing != Standing::Captured {
@@ -153,6 +153,14 @@ impl PodTask {
         }
     }
 
+    /// Has the ztunnel serve the pod; nothing new where it is announced already.
+    fn announce(&self, namespace: &PodNamespace, wish: &Wish) {
+        self.means.announcements.announce(Announced {
+            pod: wish.pod.clone(),
+            netns: namespace.file(),
+        });
+    }
+
     /// Has the host know the pod, as far as its kubelet probes it.
     async fn admit(&self, namespace: &PodNamespace, wish: &Wish) -> Probes {
         let addresses = namespace.addresses().await.unwrap_or_else(|why| {
@@ -162,18 +170,26 @@ impl PodTask {
         self.means.host.admit(&self.uid, addresses, &wish.probed).await
     }
 
-    /// The pod should have been captured when this agent started. What it opened or accepted meanwhile is cut.
-    fn gap(&self, wish: &Wish) -> Guard {
+    /// What is wished; after a gap, no connection older than the rules lives on, and an idle one may show itself late.
+    fn guard(&self, wish: &Wish) -> Guard {
+        if !self.gap {
+            return wish.guard.clone();
+        }
+        Guard {
+            tcp: Ports::all(),
+            datagrams: wish.guard.datagrams.clone(),
+            outbound: true,
+        }
+    }
+
+    /// The pod should have been captured when this agent started.
+    fn tell_gap(&self, wish: &Wish) {
         let what = "It ran uncaptured until weft-cni started; its earlier connections are reset.";
         tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, "a pod ran uncaptured until now: its earlier connections are reset");
         self.means.tally.waiting(&wish.pod, what.to_owned());
         self.means.tally.gap(&self.uid);
         if let Some(cluster) = &self.means.cluster {
             cluster.warn(&wish.pod, "RanUncaptured", what.to_owned());
-        }
-        Guard {
-            tcp: Ports::all(),
-            datagrams: wish.guard.datagrams.clone(),
         }
     }
 
@@ -222,22 +238,38 @@ impl PodTask {
     /// A captured pod: counts, and repairs rules that somebody removed, until its namespace vanishes, or probes
     /// come from elsewhere.
     async fn watch(&self, namespace: &PodNamespace, wish: &Wish, terms: &Terms) -> Result<(), Vanished> {
-        let (mut looks, most) = LOOKS_PER_COUNT;
+        let (mut wait, longest) = COUNT;
+        let (mut host, mut changes) = (self.means.host.changes(), namespace.changes());
         loop {
             self.count(namespace).await;
-            for _ in 0..looks {
-                sleep(LOOK).await;
-                self.still(namespace)?;
+            let next = Instant::now() + wait;
+            while Instant::now() < next {
                 if self.means.host.let_through(&wish.probed) != terms.probes {
                     return Ok(());
                 }
+                let stayed = Instant::now() + STAYS;
+                let parted = !self.means.announcements.knows(&self.uid);
+                tokio::select! {
+                    () = sleep_until(next.min(stayed)) => {}
+                    () = changes.next() => {}
+                    Ok(()) = host.changed() => {}
+                }
+                self.still(namespace)?;
+                // its sandbox was to be removed, and was not
+                if parted && Instant::now() >= stayed && !self.means.announcements.knows(&self.uid) {
+                    self.announce(namespace, wish);
+                }
             }
-            looks = (looks * 2).min(most);
+            wait = (wait * 2).min(longest);
             let standing = self.does(namespace, Step::Look).await?;
             if standing != Standing::Captured {
                 tracing::warn!(pod = %wish.pod.name, namespace = %wish.pod.namespace, "somebody removed our rules: putting them back");
                 self.means.tally.failed("removed");
-                self.does(namespace, Step::Capture(&Terms { guard: wish.guard.clone(), ..terms.clone() })).await?;
+                let terms = Terms {
+                    guard: self.guard(wish),
+                    ..terms.clone()
+                };
+                self.does(namespace, Step::Capture(&terms)).await?;
             }
         }
     }
@@ -289,6 +321,7 @@ impl PodTask {
 
     async fn wait_for_namespace(&mut self, wish: &Wish) -> PodNamespace {
         let (mut wait, longest) = BACKOFF;
+        let mut wishes = self.wish.clone();
         let mut said = String::new();
         loop {
             let why = match self.find_namespace() {
@@ -303,11 +336,13 @@ impl PodTask {
                 self.means.tally.failed("namespace");
                 said = why;
             }
-            // a namespace appears any moment; anything else takes a person
-            let limit = if absent { LONGEST_LOOK } else { longest };
+            // the runtime tells of a namespace, the pod's status of its addresses; anything else takes a person
+            let limit = if absent { self.means.namespaces.look() } else { longest };
+            wait = wait.min(limit);
             tokio::select! {
                 () = self.means.namespaces.handed() => {}
-                () = sleep(wait) => wait = (wait * 2).min(limit),
+                Ok(()) = wishes.changed() => wait = BACKOFF.0,
+                () = sleep(wait) => wait *= 2,
             }
         }
     }
@@ -342,6 +377,7 @@ impl PodTask {
                 self.means.tally.failed("ztunnel");
             }
             self.means.tally.waiting(&wish.pod, why);
+            self.announce(namespace, wish);
             if timeout(LOOK, self.means.announcements.served(&self.uid)).await.is_err() {
                 waited += LOOK;
             }

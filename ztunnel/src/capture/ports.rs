@@ -20,6 +20,8 @@ pub struct Guard {
     pub tcp: Ports,
     /// Here new inbound datagrams (UDP, SCTP, DCCP) are dropped.
     pub datagrams: Ports,
+    /// Whether outbound TCP connections older than the rules are reset, too: the pod should have been captured all along.
+    pub outbound: bool,
 }
 
 impl Ports {
@@ -85,6 +87,7 @@ impl Guard {
         let unproven = Self {
             tcp: strict.clone(),
             datagrams: strict,
+            outbound: false,
         };
         let enforced = policies.policies.iter().filter(|applied| !applied.policy.dry_run);
         enforced.fold(unproven, |guard, applied| Self {
@@ -92,6 +95,7 @@ impl Guard {
             datagrams: guard
                 .datagrams
                 .or(bound(applied).unwrap_or_else(|| named(&applied.policy))),
+            outbound: guard.outbound,
         })
     }
 }
@@ -252,7 +256,7 @@ mod tests {
             names(vec![], vec![]),
             Guard {
                 tcp: Ports::all(),
-                datagrams: Ports::none()
+                ..Guard::default()
             }
         );
         assert_eq!(names(vec![PortMatch::Is(53)], vec![]).datagrams, Ports::only([53]));
@@ -285,7 +289,8 @@ mod tests {
             guard,
             Guard {
                 tcp: Ports::only([8080]),
-                datagrams: Ports::only([8080])
+                datagrams: Ports::only([8080]),
+                outbound: false
             }
         );
     }
@@ -300,7 +305,8 @@ mod tests {
             guard(broken, None),
             Guard {
                 tcp: Ports::all(),
-                datagrams: Ports::all()
+                datagrams: Ports::all(),
+                outbound: false
             }
         );
         let broken = Rule {

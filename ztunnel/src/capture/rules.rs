@@ -5,7 +5,8 @@
 //! from the wire   SYN of the node's kubelet  passes, to the ports it probes
 //!                 SYN, any port but 15008    -> 15006, the ztunnel's plaintext listener
 //!                 15008                      -> 15008, its HBONE listener
-//! from the pod    SYN, not to itself         -> 15001, its outbound listener
+//! from the pod    SYN, excluded              passes, counted; never towards the mesh's own ranges
+//!                 SYN, not to itself         -> 15001, its outbound listener
 //! from the ztunnel (mark 0x539)              passes; over lo, in the client's name: the answers stay on lo
 //! DNS from the pod, over UDP                 -> 15053, where the mesh has names to answer, and only while the ztunnel
 //!                                            says that it lives; else where it was sent to
@@ -17,9 +18,11 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use decide::model::{
-    SO_MARK,
+    Exclusions, SO_MARK,
     ports::{DNS, HBONE, INBOUND_PLAINTEXT, OUTBOUND},
 };
+
+use ipnet::IpNet;
 
 use super::{
     ports::{Guard, Ports},
@@ -44,17 +47,20 @@ const PROBE: u32 = 0x115;
 
 /// How long a ztunnel that says nothing counts as living, in seconds: it says so every second.
 const LIVES: u32 = 3;
+/// Connection mark of what the pod's annotations exclude.
+const EXCLUDED: u32 = 0x116;
 
 /// Connection tracking zone of what the ztunnel sends over lo in a client's name.
 const OWN_ZONE: u16 = 1;
 
 /// Names of the counters in our table, and what each counts.
-pub const COUNTERS: [(&str, &str); 6] = [
+pub const COUNTERS: [(&str, &str); 7] = [
     ("old_inbound", "inbound TCP connections older than the rules"),
     ("old_outbound", "outbound TCP connections older than the rules"),
+    ("old_reset", "TCP connections older than the rules that were reset"),
     (
-        "old_reset",
-        "inbound TCP connections older than the rules that were reset",
+        "excluded_outbound",
+        "outbound TCP connections that annotations exclude from the mesh",
     ),
     (
         "datagrams_inbound",
@@ -83,6 +89,8 @@ pub struct Rules {
     pub probes: Probes,
     /// Whether the mesh answers names of this pod: then its DNS queries are looked at.
     pub names: bool,
+    /// What the pod's connections bypass the ztunnel for.
+    pub exclusions: Exclusions,
 }
 
 /// How far a pod is captured.
@@ -120,6 +128,7 @@ impl Default for Rules {
             listening: BTreeSet::new(),
             probes: Probes::default(),
             names: false,
+            exclusions: Exclusions::default(),
         }
     }
 }
@@ -137,7 +146,7 @@ fn script(rules: &Rules, stage: Stage) -> String {
     ));
     marks(&mut script);
     names(&mut script, rules.names && stage == Stage::Captured);
-    redirects(&mut script, &rules.probes, stage);
+    redirects(&mut script, rules, stage);
     let kept = Rules::default();
     let filtered = match stage {
         Stage::Captured => rules,
@@ -216,14 +225,14 @@ pub(super) const FIRST: &str = "tcp flags & (fin | syn | rst | ack) == syn";
 
 /// Only a connection's first packet is redirected: later ones of an old connection must find their socket. What
 /// the kubelet asks is let through, so that it is answered with ztunnel and agent dead.
-fn redirects(script: &mut Script, probes: &Probes, stage: Stage) {
+fn redirects(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("redirect_inbound", "type nat hook prerouting priority -100");
     if stage == Stage::Captured {
         script.line(format_args!("iifname \"lo\" return"));
         script.line(format_args!(
             "tcp dport {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} return"
         ));
-        for probe in probes.matches() {
+        for probe in rules.probes.matches() {
             script.line(format_args!("{probe} {FIRST} ct mark set {PROBE:#x} return"));
         }
         script.line(format_args!(
@@ -235,9 +244,40 @@ fn redirects(script: &mut Script, probes: &Probes, stage: Stage) {
     if stage == Stage::Captured {
         script.line(format_args!("oifname \"lo\" return"));
         script.line(format_args!("meta mark {SO_MARK:#x} return"));
+        excluded(script, &rules.exclusions);
         script.line(format_args!("{FIRST} redirect to :{OUTBOUND}"));
     }
     script.close();
+}
+
+/// What is excluded passes, as if nothing of the mesh were there. What is addressed inside the mesh never is: its pods
+/// would be talked to in plaintext.
+fn excluded(script: &mut Script, exclusions: &Exclusions) {
+    if exclusions.is_empty() {
+        return;
+    }
+    for (field, kept) in by_family(&exclusions.kept) {
+        script.line(format_args!("{field} {kept} {FIRST} redirect to :{OUTBOUND}"));
+    }
+    let passes = format!("{FIRST} ct mark set {EXCLUDED:#x} counter name excluded_outbound return");
+    for (field, networks) in by_family(&exclusions.networks) {
+        script.line(format_args!("{field} {networks} {passes}"));
+    }
+    if !exclusions.ports.is_empty() {
+        let ports = Ports::only(exclusions.ports.iter().copied());
+        script.line(format_args!("tcp dport {ports} {passes}"));
+    }
+}
+
+/// The networks of each family there are any of, as a set, and the field it is matched with.
+fn by_family(networks: &[IpNet]) -> impl Iterator<Item = (&'static str, String)> {
+    let set = |v6: bool| {
+        let of_family = networks.iter().filter(|network| matches!(network, IpNet::V6(_)) == v6);
+        let shown: Vec<String> = of_family.map(ToString::to_string).collect();
+        (!shown.is_empty()).then(|| format!("{{ {} }}", shown.join(", ")))
+    };
+    let both = [("ip daddr", set(false)), ("ip6 daddr", set(true))];
+    both.into_iter().filter_map(|(field, set)| Some((field, set?)))
 }
 
 /// What reaches the pod's sockets. 15001 and 15006 are reached by redirection alone: who came directly could
@@ -256,7 +296,9 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("inbound_tcp", "");
     if stage == Stage::Captured {
         script.line(format_args!("tcp dport {HBONE} accept"));
-        script.line(format_args!("ct mark {{ {DIALLED:#x}, {PROBE:#x} }} accept"));
+        script.line(format_args!(
+            "ct mark {{ {DIALLED:#x}, {PROBE:#x}, {EXCLUDED:#x} }} accept"
+        ));
         script.line(format_args!("tcp flags & rst == rst accept"));
         script.line(format_args!(
             "tcp dport != {} goto old_inbound",
@@ -285,7 +327,8 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.close();
 }
 
-/// What leaves the pod. What a server sends on an old connection passes and is counted: the client's next
+/// What leaves the pod. A client's old connection is reset where nothing of it may leave: by its next packet, also the
+/// mere acknowledgement of what it reads. What a server sends on an old connection passes and is counted: the client's next
 /// acknowledgement is answered with a reset in [`inbound`], and the reset the client then sends ends the server.
 /// To reset the server first would leave a client that only reads waiting for ever.
 fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
@@ -294,7 +337,7 @@ fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
         script.line(format_args!("oifname \"lo\" accept"));
         script.line(format_args!("meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} accept"));
         script.line(format_args!("ct status & dnat == dnat accept"));
-        script.line(format_args!("ct mark {PROBE:#x} accept"));
+        script.line(format_args!("ct mark {{ {PROBE:#x}, {EXCLUDED:#x} }} accept"));
         script.line(format_args!("meta l4proto {DATAGRAMS} goto outbound_datagrams"));
         script.line(format_args!("tcp sport {HBONE} accept"));
         script.line(format_args!("tcp flags & rst == rst accept"));
@@ -304,6 +347,12 @@ fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
         ));
         if let Some(listening) = listening(rules) {
             script.line(format_args!("tcp sport {listening} goto old_answers"));
+        }
+        if rules.guard.outbound {
+            script.line(format_args!(
+                "meta l4proto tcp ct mark != {CUT:#x} ct mark set {CUT:#x} counter name old_reset"
+            ));
+            script.line(format_args!("meta l4proto tcp reject with tcp reset"));
         }
     }
     script.close();
@@ -377,13 +426,27 @@ mod tests {
             guard: Guard {
                 tcp: Ports::all_but([9000]),
                 datagrams: Ports::only([53, 443]),
+                outbound: false,
             },
             ephemeral: 40000..=50000,
             listening: BTreeSet::from([80, 41000, 42000]),
             probes: Probes::default(),
             names: false,
+            exclusions: Exclusions::default(),
         };
         golden("guarded", &captured(&rules));
+        let guard = Guard {
+            tcp: Ports::all(),
+            outbound: true,
+            ..Guard::default()
+        };
+        golden(
+            "gap",
+            &captured(&Rules {
+                guard,
+                ..Rules::default()
+            }),
+        );
         golden("released", &released());
         let probes = Probes {
             from: BTreeSet::from(["10.9.0.1".parse().unwrap(), "fd09::1".parse().unwrap()]),
@@ -402,6 +465,19 @@ mod tests {
             "names",
             &captured(&Rules {
                 names: true,
+                ..Rules::default()
+            }),
+        );
+        let networks = |all: &[&str]| all.iter().map(|one| one.parse().unwrap()).collect();
+        let exclusions = Exclusions {
+            networks: networks(&["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]),
+            ports: vec![22, 5432],
+            kept: networks(&["10.1.0.0/16", "10.2.0.0/16", "fd02::/64"]),
+        };
+        golden(
+            "excluded",
+            &captured(&Rules {
+                exclusions,
                 ..Rules::default()
             }),
         );

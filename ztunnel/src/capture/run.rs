@@ -64,7 +64,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
     let announcements = Announcements::new();
     let listening = zds::listen(&options.zds, announcements.clone()).map_err(|why| Failure(why.to_string()))?;
     let host = Host::new(options.probes.clone());
-    let (known, seen) = (namespaces.clone(), reader.clone());
+    let (known, seen, served) = (namespaces.clone(), reader.clone(), announcements.clone());
     let mut agent = Agent::new(&options.node, known, seen, announcements, host.clone());
     let cluster = client.clone().map(|client| Cluster::new(client, &options.node));
     if let Some(cluster) = cluster.clone() {
@@ -76,7 +76,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         Namespaces::Node(sandboxes) => {
             let known = Known::read(&options.cni.state()).unwrap_or_default();
             agent = agent.after(known.enabled);
-            let server = server(&options.node, &reader, sandboxes, agent.tally(), cluster);
+            let server = server(&options.node, &reader, sandboxes, (agent.tally(), served), cluster);
             let installer = Installer::new(&options.cni, &[EXCLUDED, &options.source.root_namespace]);
             let told = installer.clone();
             parts.push(("cni", Arc::new(move || told.dump())));
@@ -91,6 +91,7 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
         metrics: measured,
         logs: Some(logs),
         readiness,
+        prover: None,
         parts,
     };
     let ended = CancellationToken::new();
@@ -108,12 +109,19 @@ async fn agent(options: &AgentOptions) -> Result<(), Failure> {
 }
 
 /// What answers the CNI plugin's questions.
-fn server(node: &str, reader: &Reader, sandboxes: &Arc<Sandboxes>, tally: Tally, cluster: Option<Cluster>) -> Server {
+fn server(
+    node: &str,
+    reader: &Reader,
+    sandboxes: &Arc<Sandboxes>,
+    (tally, announcements): (Tally, Announcements),
+    cluster: Option<Cluster>,
+) -> Server {
     Server {
         node: node.into(),
         reader: reader.clone(),
         sandboxes: sandboxes.clone(),
         tally,
+        announcements,
         cluster,
         patience: CAPTURE,
     }

@@ -14,10 +14,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::stat;
+use rustix::{
+    fs::stat,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use tokio::{sync::watch, time::Instant};
 
-use super::{NamespaceError, PodNamespace, cgroup, namespace::Place};
+use super::{NamespaceError, PodNamespace, cgroup, changes::Changes, namespace::Place};
 
 /// How long one look at every process serves.
 const FRESH: Duration = Duration::from_millis(200);
@@ -70,6 +73,24 @@ impl Sandboxes {
         })
     }
 
+    /// Tells when a pod's namespace may be another, or gone, from now on.
+    pub(super) fn changes(self: &Arc<Self>, uid: &Arc<str>) -> Changes {
+        Changes::of_sandbox(self.clone(), uid.clone(), self.handed.subscribe())
+    }
+
+    /// The end of the process that a pod's namespace is known by. `None` where processes are not those of our own
+    /// `/proc`, and while the namespace is known from the plugin's call alone.
+    pub(super) fn end(&self, uid: &str) -> Option<OwnedFd> {
+        let (pid, inode) = self.lock().seen.get(uid).copied()?;
+        if self.proc != Path::new("/proc") {
+            return None;
+        }
+        let process = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let end = pidfd_open(process, PidfdFlags::NONBLOCK).ok()?;
+        // the number may be another process' by now
+        (self.inode_of(pid) == Some(inode)).then_some(end)
+    }
+
     /// Takes the namespace of a sandbox that is being made. It replaces whatever the pod had.
     ///
     /// # Errors
@@ -111,7 +132,19 @@ impl Sandboxes {
             .is_some_and(|handed| *handed.container == *container)
         {
             state.handed.remove(uid);
+            drop(state);
+            self.handed.send_modify(|count| *count += 1);
         }
+    }
+
+    /// The namespace of a sandbox that is being removed.
+    ///
+    /// # Errors
+    /// [`NamespaceError`], also when the descriptor is no network namespace, or the host's.
+    pub fn leaving(self: &Arc<Self>, uid: &Arc<str>, file: OwnedFd) -> Result<PodNamespace, NamespaceError> {
+        let namespace = PodNamespace::of(file, Place::Sandbox(self.clone(), uid.clone()))?;
+        self.not_the_hosts(&namespace)?;
+        Ok(namespace)
     }
 
     /// Opens the namespace of a pod: of its sandbox that was handed over last, else of its oldest process.
@@ -149,7 +182,7 @@ impl Sandboxes {
         Ok(uids)
     }
 
-    /// Resolves when another namespace is handed over.
+    /// Resolves when another namespace is handed over, or one's sandbox is removed.
     pub(super) async fn handed(&self) {
         let mut handed = self.handed.subscribe();
         handed.mark_unchanged();
@@ -235,6 +268,13 @@ impl Sandboxes {
             return Err(NamespaceError::OurOwn(namespace.label()));
         }
         Ok(())
+    }
+
+    /// As if a pod's namespace had been opened by this process.
+    #[cfg(test)]
+    pub(super) fn see(&self, uid: &Arc<str>, pid: u32) {
+        let inode = self.inode_of(pid).unwrap_or_default();
+        self.lock().seen.insert(uid.clone(), (pid, inode));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

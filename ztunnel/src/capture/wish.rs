@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use decide::{
-    model::{Capture, ObjectRef, Phase, Workload},
+    model::{Capture, Datagrams, Exclusions, ObjectRef, Phase, Workload},
     snapshot::Snapshot,
 };
 
-use super::Guard;
+use super::{Guard, Ports};
 use crate::zds::Pod;
 
 /// A pod that should be captured, and how its old connections and datagrams are treated.
@@ -21,6 +21,8 @@ pub struct Wish {
     pub probed: Vec<u16>,
     /// Whether the mesh answers names of it.
     pub names: bool,
+    /// What its connections bypass the ztunnel for.
+    pub exclusions: Exclusions,
     /// The addresses its status tells; none for a pod that is being made.
     pub addresses: Vec<IpAddr>,
     /// Whether it is told to be captured: by its annotation, where nodes tell it. `None` where labels alone say it.
@@ -34,6 +36,7 @@ impl Wish {
             && self.guard == other.guard
             && self.probed == other.probed
             && self.names == other.names
+            && self.exclusions == other.exclusions
     }
 }
 
@@ -46,15 +49,30 @@ pub fn wishes(snapshot: &Snapshot, node: &str) -> BTreeMap<Arc<str>, Wish> {
     let is_told = snapshot.mesh.capture_is_told;
     let wish = |workload: &Arc<Workload>| Wish {
         pod: announced(workload),
-        guard: Guard::of(&workload.policies),
+        guard: guard(snapshot, workload),
         probed: workload.probed.clone(),
         names: snapshot.external.answers_names(&workload.namespace),
+        exclusions: snapshot
+            .exclusions
+            .get(&workload.uid)
+            .map_or_else(Exclusions::default, |it| (**it).clone()),
         addresses: workload.addresses.clone(),
         told: is_told.then_some(workload.capture == Capture::Captured),
     };
     captured
         .map(|workload| (workload.uid.clone(), wish(workload)))
         .collect()
+}
+
+fn guard(snapshot: &Snapshot, workload: &Workload) -> Guard {
+    let guard = Guard::of(&workload.policies);
+    match snapshot.mesh.datagrams {
+        Datagrams::Protect => guard,
+        Datagrams::Allow => Guard {
+            datagrams: Ports::none(),
+            ..guard
+        },
+    }
 }
 
 /// Whether a pod found captured, which nothing wants captured, may be released. Not while what would say so may
@@ -91,10 +109,9 @@ pub fn is_wanted(workload: &Workload) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use decide::model::{Capture, Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
+    use decide::model::{Capture, Fence, Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
 
     use super::*;
-    use crate::capture::Ports;
 
     /// A pod on a node.
     pub(crate) fn workload(uid: &str, node: &str, capture: Capture) -> Workload {
@@ -109,6 +126,7 @@ pub(super) mod tests {
             owner: uid.into(),
             ports: vec![],
             probed: Vec::new(),
+            fence: Fence::default(),
             capture,
             phase: Phase::Ready,
             waypoint: None,
@@ -158,7 +176,15 @@ pub(super) mod tests {
             policies: Arc::new(policies),
             ..workload("a", "n1", Capture::Captured)
         };
-        assert_eq!(wishes(&snapshot([strict]), "n1")["a"].guard.tcp, Ports::all());
+        let mut snapshot = snapshot([strict]);
+        let guard = wishes(&snapshot, "n1")["a"].guard.clone();
+        assert_eq!((guard.tcp, guard.datagrams), (Ports::all(), Ports::all()));
+        snapshot.mesh = Arc::new(MeshSettings {
+            datagrams: Datagrams::Allow,
+            ..MeshSettings::default()
+        });
+        let guard = wishes(&snapshot, "n1")["a"].guard.clone();
+        assert_eq!((guard.tcp, guard.datagrams), (Ports::all(), Ports::none()));
     }
 
     #[test]

@@ -11,7 +11,10 @@ use std::{
 };
 
 use act::process::{Failure, Gate};
-use notify::{RecursiveMode, Watcher};
+use notify::{
+    EventKind, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
@@ -60,6 +63,10 @@ pub struct Status {
 impl Installer {
     /// Changes nothing yet.
     pub fn new(options: &CniOptions, excluded: &[&str]) -> Self {
+        metrics::describe_counter!(
+            "weft_cni_sandboxes_refused_total",
+            "New pods that were not let start before they were captured"
+        );
         metrics::describe_counter!(
             "weft_cni_config_repairs_total",
             "Changes of the node's CNI configuration, to put our entry there or back"
@@ -181,11 +188,19 @@ pub fn take_out(conf_dir: &Path) -> io::Result<Vec<String>> {
     Ok(done)
 }
 
+/// Whether something may be otherwise. Our own reading is heard as well: to look because of that would never end.
+fn is_change(event: &notify::Event) -> bool {
+    let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    event.need_rescan() || event.kind == written || !matches!(event.kind, EventKind::Access(_))
+}
+
 fn watch(directory: &Path, ring: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let ring = ring.clone();
-    let heard = move |_| {
-        // one ring is as good as many
-        let _ = ring.try_send(());
+    let heard = move |event: notify::Result<notify::Event>| {
+        if event.as_ref().map_or(true, is_change) {
+            // one ring is as good as many
+            let _ = ring.try_send(());
+        }
     };
     let mut watcher = notify::recommended_watcher(heard).ok()?;
     watcher.watch(directory, RecursiveMode::NonRecursive).ok()?;
@@ -222,5 +237,26 @@ fn apply(directory: &Path, edit: &Edit) -> io::Result<()> {
         }
         Edit::Rename(from, to) => fs::rename(directory.join(from), directory.join(to)),
         Edit::Remove(name) => files::remove(&directory.join(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_reading_is_no_change_and_every_other_hand_is() {
+        let change = |kind| is_change(&notify::Event::new(kind));
+        assert!(!change(EventKind::Access(AccessKind::Open(AccessMode::Any))));
+        assert!(!change(EventKind::Access(AccessKind::Close(AccessMode::Read))));
+        assert!(change(EventKind::Access(AccessKind::Close(AccessMode::Write))));
+        for kind in [
+            EventKind::Create(notify::event::CreateKind::File),
+            EventKind::Modify(notify::event::ModifyKind::Any),
+            EventKind::Remove(notify::event::RemoveKind::File),
+            EventKind::Any,
+        ] {
+            assert!(change(kind), "{kind:?}");
+        }
     }
 }

@@ -121,8 +121,10 @@ async fn del(call: &Call) {
         pod,
         container: call.container.clone(),
     };
+    // a namespace that is gone already has nobody to say goodbye to
+    let netns = File::open(&call.netns).ok().map(OwnedFd::from);
     // an agent that is away finds out by itself that the sandbox is gone
-    let _ = ask(call, &question, None, QUICK).await;
+    let _ = ask(call, &question, netns, QUICK).await;
 }
 
 async fn check(call: &Call) -> Result<(), CniError> {

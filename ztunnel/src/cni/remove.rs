@@ -64,6 +64,7 @@ pub async fn remove(options: &RemoveOptions) -> Result<(), Failure> {
         metrics: measured,
         logs: Some(logs),
         readiness,
+        prover: None,
         parts: vec![],
     };
     let ended = CancellationToken::new();

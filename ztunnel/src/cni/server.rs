@@ -12,7 +12,7 @@ use tokio::{
 use super::ask::{Answer, PodName, Question, decode, encode};
 use crate::{
     capture::{Cluster, PodNamespace, Progress, Sandboxes, Tally, is_wanted},
-    zds::{ListenError, Listener, Packets, SocketFile, bind},
+    zds::{Announcements, ListenError, Listener, Packets, SocketFile, bind},
 };
 
 /// How long a pod may be unknown before the plugin is told to find out by itself.
@@ -25,6 +25,8 @@ const ANNOTATE: Duration = Duration::from_secs(2);
 /// How long the addresses of a new sandbox may take to be usable, and how often that is tried.
 const SETTLE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
+/// How long the tunnels of a pod whose sandbox is removed may take to end; less than the plugin waits.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long a plugin may take to ask.
 const ASK: Duration = Duration::from_secs(2);
 /// Questions answered at once.
@@ -41,6 +43,8 @@ pub struct Server {
     pub sandboxes: Arc<Sandboxes>,
     /// How far they are.
     pub tally: Tally,
+    /// What the ztunnels of this node serve.
+    pub announcements: Announcements,
     /// Where Events are put.
     pub cluster: Option<Cluster>,
     /// How long a capture may take.
@@ -96,6 +100,7 @@ impl Server {
         match question {
             Question::Del { pod, container } => {
                 self.sandboxes.removed(&pod.uid, &container);
+                self.farewell(&pod.uid, descriptors).await;
                 Answer::NotEnrolled
             }
             Question::Check { pod } => match self.standing(&pod).await {
@@ -123,6 +128,25 @@ impl Server {
                 }
                 answer
             }
+        }
+    }
+
+    /// The pod's network goes when the plugin returns. While it is there, its ztunnel says GOAWAY to the pod's peers,
+    /// and their tunnels end.
+    async fn farewell(&self, uid: &Arc<str>, descriptors: Vec<OwnedFd>) {
+        let Some(file) = descriptors.into_iter().next() else {
+            return;
+        };
+        let namespace = match self.sandboxes.leaving(uid, file) {
+            Ok(namespace) => namespace,
+            Err(why) => return tracing::debug!(%uid, %why, "a sandbox is removed that cannot be looked into"),
+        };
+        if !self.announcements.withdraw_from(uid, namespace.inode()) {
+            return;
+        }
+        let until = Instant::now() + FAREWELL;
+        while Instant::now() < until && namespace.sockets().is_ok_and(|sockets| sockets.our_connections > 0) {
+            sleep(LOOK).await;
         }
     }
 

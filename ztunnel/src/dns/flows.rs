@@ -91,7 +91,9 @@ impl Flows {
 
     fn begin(&mut self, key: Key) -> io::Result<()> {
         if self.open.len() >= MOST {
-            return Err(io::Error::other(format!("{MOST} queries of one pod wait for their answers")));
+            return Err(io::Error::other(format!(
+                "{MOST} queries of one pod wait for their answers"
+            )));
         }
         let (client, server) = key;
         let answering = self.answering(server)?;

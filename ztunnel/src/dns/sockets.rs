@@ -108,7 +108,9 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<Taken>> {
     let client = received.address.as_ref().and_then(address);
     let server = received.cmsgs()?.find_map(|message| original(&message));
     let length = received.bytes;
-    Ok(client.zip(server).map(|(client, server)| Taken { length, client, server }))
+    Ok(client
+        .zip(server)
+        .map(|(client, server)| Taken { length, client, server }))
 }
 
 fn address(told: &SockaddrStorage) -> Option<SocketAddr> {

@@ -166,13 +166,22 @@ mod tests {
             assert!(answer.ends_with(&[240, 0, 0, 7]), "{answer:?}");
         }
         client.write_all(&query("web.shop.svc.")).await.unwrap();
-        assert_eq!(client.read(&mut [0; 9]).await.unwrap(), 0, "to be asked on another connection");
+        assert_eq!(
+            client.read(&mut [0; 9]).await.unwrap(),
+            0,
+            "to be asked on another connection"
+        );
         assert!(serving.await.unwrap());
     }
 
     #[tokio::test]
     async fn what_is_not_ours_goes_on_with_every_byte() {
-        for said in [query("web.shop.svc."), b"\xff\xffx".to_vec(), b"\0\x03abc".to_vec(), vec![0]] {
+        for said in [
+            query("web.shop.svc."),
+            b"\xff\xffx".to_vec(),
+            b"\0\x03abc".to_vec(),
+            vec![0],
+        ] {
             let (mut client, server) = pair().await;
             client.write_all(&said).await.unwrap();
             let mut back = serve(&names(), server).await.expect("it goes on");

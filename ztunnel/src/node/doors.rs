@@ -1,49 +1,91 @@
-//! The three listeners inside a pod.
+//! The listeners inside a pod: three, or more where a hand-over was missed once and two ztunnels opened them.
 
-use std::{fs, io, net::TcpListener};
+use std::{fs, io, net::TcpListener, sync::Arc};
 
 use act::net::{Acceptor, Listen, Netns, listen};
 use decide::model::ports::{HBONE, INBOUND_PLAINTEXT, OUTBOUND};
 use tokio_util::sync::CancellationToken;
 
 use super::share::Share;
+use crate::zds::ROOM;
 
-/// Open listeners of one pod, not accepting yet.
-#[derive(Debug)]
+/// Listeners that are kept: what fits one packet when they are handed on.
+const MOST: usize = ROOM - 1;
+
+/// Open listeners of one pod. They stay open while a clone lives, whether anybody accepts on them or not.
+#[derive(Debug, Clone)]
 pub(super) struct Doors {
-    listeners: Vec<(u16, TcpListener)>,
+    listeners: Arc<Vec<(u16, TcpListener)>>,
 }
 
 impl Doors {
-    /// Opens 15001, 15006 and 15008 inside a pod.
+    /// Takes the listeners that were handed over; of 15001, 15006 and 15008 it opens inside the pod what is not among
+    /// them.
     ///
     /// # Errors
     /// One plain sentence naming the port.
-    pub(super) fn open(netns: &Netns) -> io::Result<Self> {
-        let open = |port| Ok((port, listen(netns, Listen::everywhere(port))?));
-        let listeners = [OUTBOUND, INBOUND_PLAINTEXT, HBONE].into_iter().map(open);
+    pub(super) fn open(netns: &Netns, mut handed: Vec<(u16, TcpListener)>) -> io::Result<Self> {
+        handed.truncate(MOST);
+        for port in [OUTBOUND, INBOUND_PLAINTEXT, HBONE] {
+            if !handed.iter().any(|(other, _)| *other == port) {
+                handed.push((port, listen(netns, Listen::everywhere(port).shared())?));
+            }
+        }
         Ok(Self {
-            listeners: listeners.collect::<io::Result<_>>()?,
+            listeners: Arc::new(handed),
         })
+    }
+
+    /// These and others, if any of the others is another socket and there is room.
+    pub(super) fn with(&self, others: Vec<(u16, TcpListener)>) -> Option<Self> {
+        let which = |listener: &TcpListener| rustix::fs::fstat(listener).map(|found| found.st_ino).ok();
+        let mut all = self.copies().ok()?;
+        let known = all.len();
+        for (port, listener) in others {
+            let is_known = all.iter().any(|(_, other)| which(other) == which(&listener));
+            if !is_known && all.len() < MOST {
+                all.push((port, listener));
+            }
+        }
+        (all.len() > known).then(|| Self {
+            listeners: Arc::new(all),
+        })
+    }
+
+    /// Which sockets these are, to every process that holds one.
+    pub(super) fn inodes(&self) -> Vec<u64> {
+        let which = |(_, listener): &(u16, TcpListener)| Some(rustix::fs::fstat(listener).ok()?.st_ino);
+        self.listeners.iter().filter_map(which).collect()
+    }
+
+    /// The same sockets once more, to be handed over.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub(super) fn copies(&self) -> io::Result<Vec<(u16, TcpListener)>> {
+        let copy = |(port, listener): &(u16, TcpListener)| Ok((*port, listener.try_clone()?));
+        self.listeners.iter().map(copy).collect()
     }
 
     /// Accepts on the pod's home worker until told to close.
     ///
     /// # Errors
-    /// When the worker takes no more work: the process ends.
-    pub(super) fn accept(self, share: &Share, close: &CancellationToken) -> Result<(), act::process::NotTaken> {
-        for (port, listener) in self.listeners {
+    /// When descriptors run out, or the worker takes no more work: the process ends.
+    pub(super) fn accept(&self, share: &Share, close: &CancellationToken) -> io::Result<()> {
+        for (port, listener) in self.copies()? {
             let (share, close) = (share.clone(), close.clone());
             let home = share.home();
             let workers = share.workers().clone();
-            workers.spawn(home, move || async move {
+            let taken = workers.spawn(home, move || async move {
                 tokio::select! {
+                    biased;
                     () = close.cancelled() => {}
                     why = accept(port, listener, &share) => {
                         tracing::error!(port, %why, "a pod's listener is lost");
                     }
                 }
-            })?;
+            });
+            taken.map_err(io::Error::other)?;
         }
         Ok(())
     }

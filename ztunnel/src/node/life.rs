@@ -1,10 +1,18 @@
-//! One pod's life in the ztunnel, as one task.
+//! One pod's life in the ztunnel, as one task. It goes in rounds: in each, connections are accepted into one share,
+//! which then runs out by itself while the next round accepts.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::TcpListener,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use act::{
     certs::{Certificates, Hold},
     config::Reader,
+    hbone::Budget,
     net::{Dialer, Netns, SocketOptions, original_destination},
     process::Workers,
 };
@@ -12,24 +20,31 @@ use decide::model::{Identity, SO_MARK};
 use serde::Serialize;
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     doors::{Doors, is_dead},
+    neighbours::Neighbours,
     share::Share,
 };
 use crate::{
     dns::{self, Names},
+    handover::{Elders, Heirs},
     traffic::{self, TrafficOptions},
     zds,
 };
 
 /// How often what a pod waits for is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How often a released pod's namespace is looked at.
+/// How often a pod that only we still want is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a pod that is not served yet is tried for when the process is asked to stop.
+const LAST: Duration = Duration::from_secs(10);
+/// How often elders are told that we accept, and how far apart.
+const TELL: (usize, Duration) = (10, Duration::from_secs(1));
 
 /// What every pod of this node shares.
 #[derive(Clone)]
@@ -46,8 +61,12 @@ pub struct Settings {
     pub traffic: Arc<TrafficOptions>,
     /// How long the listeners of a released pod serve on.
     pub drain: Duration,
-    /// Cancelled when the process is to end: listeners close, connections run out.
+    /// The ztunnels that were here before, whose listeners we take over.
+    pub elders: Elders,
+    /// Cancelled when the process is to end: it goes on until another has taken over, or nothing is left.
     pub stopping: CancellationToken,
+    /// Cancelled when an elder goes on in our stead: listeners close, connections run out.
+    pub leaving: CancellationToken,
 }
 
 /// How a pod is served.
@@ -57,73 +76,106 @@ pub enum PodState {
     Waiting(String),
     /// Its listeners are open and its leaf is there.
     Serving,
+    /// A younger ztunnel accepts its connections; those we have run out.
+    HandedOver,
     /// Released: its listeners serve on for a while.
     Draining,
     /// Its listeners are closed; connections run out.
     Closed,
 }
 
+/// What is wished of a pod's task from outside.
+#[derive(Clone)]
+pub(super) struct Wishes {
+    /// Whether the pod is to be served.
+    pub(super) wanted: watch::Receiver<bool>,
+    /// Whether a younger ztunnel accepts for it.
+    pub(super) taken: watch::Receiver<bool>,
+    /// Changes when tunnels towards the pod are to end: peers are asked to make no more streams in them.
+    pub(super) turned: watch::Receiver<u64>,
+}
+
 /// One pod's task.
 pub(super) struct Life {
     pub(super) pod: zds::Pod,
     pub(super) netns: Netns,
+    /// Inode of its network namespace.
+    pub(super) inode: u64,
     pub(super) home: usize,
     pub(super) settings: Settings,
-    /// Whether it is to be served.
-    pub(super) wanted: watch::Receiver<bool>,
+    pub(super) neighbours: Neighbours,
+    pub(super) wishes: Wishes,
+    pub(super) heirs: Arc<Mutex<Heirs>>,
     pub(super) state: watch::Sender<PodState>,
-    pub(super) share: watch::Sender<Option<Share>>,
+    /// Its listeners, while they are open.
+    pub(super) doors: watch::Sender<Option<Doors>>,
+    /// What lives, the newest last.
+    pub(super) shares: watch::Sender<Vec<Share>>,
+}
+
+/// Why a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Released and drained, or nobody needs it any more: the listeners close.
+    Released,
+    /// Something is wished otherwise: the next round will see what.
+    Changed,
+    /// The process leaves.
+    Left,
 }
 
 impl Life {
     /// Until the pod is released and the last of its connections has ended.
     pub(super) async fn run(self) {
-        let mut wanted = self.wanted.clone();
+        let mut outs = JoinSet::new();
+        let mut hold = None;
         loop {
-            let ready = tokio::select! {
-                biased;
-                () = is(&mut wanted, false) => return,
-                () = self.settings.stopping.cancelled() => return,
-                ready = self.prepare() => ready,
-            };
-            let Some((hold, doors, share)) = ready else { return };
-            let close = CancellationToken::new();
-            if doors.accept(&share, &close).is_err() {
-                return;
-            }
-            self.answer_names(&close);
-            self.share.send_replace(Some(share.clone()));
-            self.serve(&mut wanted).await;
-            close.cancel();
+            let over = self.rounds(&mut hold, &mut outs).await;
+            self.doors.send_replace(None);
             self.state.send_replace(PodState::Closed);
-            let mut out = Box::pin(run_out(share, hold, self.netns.clone()));
+            let mut wanted = self.wishes.wanted.clone();
             tokio::select! {
                 biased;
-                () = is(&mut wanted, true), if !self.settings.stopping.is_cancelled() => {}
-                () = &mut out => return,
+                () = is(&mut wanted, true), if over == Over::Released && !self.settings.stopping.is_cancelled() => {}
+                () = all(&mut outs) => return,
             }
             // wanted again: new doors, while what lives behind the old ones runs out
-            self.state
-                .send_replace(PodState::Waiting("its listeners are opened again".to_owned()));
-            tokio::spawn(out);
+            self.wait("its listeners are opened again".to_owned());
         }
     }
 
-    /// Listeners are open: serves until released and drained, or until the process ends.
-    async fn serve(&self, wanted: &mut watch::Receiver<bool>) {
+    /// Round after round, until the pod's listeners are to be closed.
+    async fn rounds(&self, hold: &mut Option<Arc<Hold>>, outs: &mut JoinSet<()>) -> Over {
+        let mut wishes = self.wishes.clone();
         loop {
-            self.state.send_replace(PodState::Serving);
-            tracing::info!(pod = %self.pod.name, namespace = %self.pod.namespace, uid = %self.pod.uid, "serving a pod");
-            tokio::select! {
-                () = self.settings.stopping.cancelled() => return,
-                () = is(wanted, false) => {}
+            wishes.turned.mark_unchanged();
+            if *wishes.taken.borrow_and_update() {
+                self.state.send_replace(PodState::HandedOver);
+                tokio::select! {
+                    biased;
+                    () = is(&mut wishes.wanted, false) => return Over::Released,
+                    () = self.settings.leaving.cancelled() => return Over::Left,
+                    () = is(&mut wishes.taken, false) => {}
+                }
             }
-            self.state.send_replace(PodState::Draining);
-            tracing::info!(pod = %self.pod.name, namespace = %self.pod.namespace, uid = %self.pod.uid, "a pod is released");
-            tokio::select! {
-                () = self.settings.stopping.cancelled() => return,
-                () = drained(&self.netns, self.settings.drain) => return,
-                () = is(wanted, true) => {}
+            let open = self.doors.borrow().clone();
+            let (doors, leaf) = match (open, hold.clone()) {
+                (Some(doors), Some(leaf)) => (doors, leaf),
+                _ => tokio::select! {
+                    biased;
+                    () = is(&mut wishes.wanted, false) => return Over::Released,
+                    () = is(&mut wishes.taken, true) => continue,
+                    () = self.gone() => return Over::Left,
+                    ready = self.prepare() => match ready {
+                        Some(ready) => ready,
+                        None => continue,
+                    },
+                },
+            };
+            *hold = Some(leaf.clone());
+            match self.round(&doors, leaf, &mut wishes, outs).await {
+                Over::Changed => {}
+                over => return over,
             }
         }
     }
@@ -147,19 +199,124 @@ impl Life {
         }
     }
 
-    /// Waits for everything a pod needs before its connections may come. `None` when the process ends.
-    async fn prepare(&self) -> Option<(Hold, Doors, Share)> {
-        let identity = self.identity().await;
-        let hold = self.settings.certificates.hold(&identity);
-        while let Err(why) = self.settings.certificates.leaf(&identity).await {
-            self.wait(why.to_string()).await;
+    /// Accepts into a share of its own until something changes.
+    async fn round(&self, doors: &Doors, leaf: Arc<Hold>, wishes: &mut Wishes, outs: &mut JoinSet<()>) -> Over {
+        let (share, close) = (self.share(), CancellationToken::new());
+        if let Err(why) = doors.accept(&share, &close) {
+            tracing::error!(uid = %self.pod.uid, %why, "cannot accept for a pod");
+            close.cancel();
+            sleep(AGAIN).await;
+            return if self.settings.stopping.is_cancelled() {
+                Over::Left
+            } else {
+                Over::Changed
+            };
         }
-        let doors = loop {
-            match Doors::open(&self.netns) {
-                Ok(doors) => break doors,
-                Err(why) => self.wait(why.to_string()).await,
-            }
+        self.answer_names(&close);
+        self.shares.send_modify(|shares| shares.push(share.clone()));
+        let over = tokio::select! {
+            biased;
+            () = self.settings.leaving.cancelled() => Over::Left,
+            () = is(&mut wishes.taken, true) => Over::Changed,
+            over = self.serve(&share, &mut wishes.wanted, &mut wishes.turned) => over,
         };
+        close.cancel();
+        outs.spawn(run_out(share, leaf, self.netns.clone(), self.shares.clone()));
+        while outs.try_join_next().is_some() {}
+        over
+    }
+
+    /// One round of a pod that is wanted, or of one that is released and drains.
+    async fn serve(
+        &self,
+        share: &Share,
+        wanted: &mut watch::Receiver<bool>,
+        turned: &mut watch::Receiver<u64>,
+    ) -> Over {
+        let pod = &self.pod;
+        if !*wanted.borrow_and_update() {
+            self.state.send_replace(PodState::Draining);
+            tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "a pod is released");
+            return tokio::select! {
+                () = is(wanted, true) => Over::Changed,
+                () = self.settings.stopping.cancelled() => Over::Released,
+                () = drained(&self.netns, self.settings.drain) => Over::Released,
+            };
+        }
+        if !self.tell_elders().await {
+            return Over::Changed;
+        }
+        // What drains, or is another ztunnel's by now, is reached as from another node.
+        let _reachable = self.neighbours.reach(&pod.uid, share);
+        self.state.send_replace(PodState::Serving);
+        tracing::info!(pod = %pod.name, namespace = %pod.namespace, uid = %pod.uid, "serving a pod");
+        tokio::select! {
+            () = is(wanted, false) => Over::Changed,
+            () = turns(turned) => Over::Changed,
+            () = self.unneeded() => Over::Left,
+        }
+    }
+
+    /// Has elders stop accepting for the pod. `false` when they have listeners that we have not: ours are to be opened
+    /// anew, with theirs among them. An elder that does not answer is left to its end.
+    async fn tell_elders(&self) -> bool {
+        let (times, apart) = TELL;
+        for _ in 0..times {
+            let sockets = self.doors.borrow().as_ref().map(Doors::inodes).unwrap_or_default();
+            if self.settings.elders.taken(&self.pod.uid, &sockets).await {
+                return true;
+            }
+            let theirs = self.settings.elders.want(&self.pod.uid, self.inode).await;
+            if !theirs.is_empty() && self.add(theirs) {
+                return false;
+            }
+            sleep(apart).await;
+        }
+        tracing::warn!(uid = %self.pod.uid, "an earlier ztunnel does not say that it stopped accepting for a pod");
+        true
+    }
+
+    /// Takes listeners of elders beside those that are open. `false`: none of them is new.
+    fn add(&self, theirs: Vec<(u16, TcpListener)>) -> bool {
+        let _heirs = self.heirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(more) = self.doors.borrow().as_ref().and_then(|doors| doors.with(theirs)) else {
+            return false;
+        };
+        self.doors.send_replace(Some(more));
+        true
+    }
+
+    /// Waits for everything a pod needs before its connections may come. `None` when somebody younger took it.
+    async fn prepare(&self) -> Option<(Doors, Arc<Hold>)> {
+        let identity = self.identity().await;
+        let hold = Arc::new(self.settings.certificates.hold(&identity));
+        while let Err(why) = self.settings.certificates.leaf(&identity).await {
+            self.wait(why.to_string());
+            sleep(AGAIN).await;
+        }
+        loop {
+            let handed = self.settings.elders.want(&self.pod.uid, self.inode).await;
+            match self.open(handed) {
+                Ok(doors) => return Some((doors?, hold)),
+                Err(why) => self.wait(why.to_string()),
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Opens the pod's listeners, unless somebody younger accepts for it. An heir that takes the pod in this moment
+    /// sees either no listeners or these.
+    fn open(&self, handed: Vec<(u16, TcpListener)>) -> io::Result<Option<Doors>> {
+        let heirs = self.heirs.lock().unwrap_or_else(PoisonError::into_inner);
+        if heirs.hold(&self.pod.uid) {
+            return Ok(None);
+        }
+        let doors = Doors::open(&self.netns, handed)?;
+        self.doors.send_replace(Some(doors.clone()));
+        Ok(Some(doors))
+    }
+
+    fn share(&self) -> Share {
         let settings = &self.settings;
         let pod = traffic::Pod {
             uid: self.pod.uid.clone(),
@@ -168,13 +325,17 @@ impl Life {
             dialer: Dialer {
                 netns: self.netns.clone(),
                 mark: Some(SO_MARK),
-                options: SocketOptions::default(),
+                options: SocketOptions {
+                    congestion: settings.traffic.congestion.clone(),
+                    ..SocketOptions::default()
+                },
             },
             origin: Arc::new(original_destination),
+            neighbours: Arc::new(|_| None),
+            budget: Budget::new(settings.traffic.buffered),
             options: settings.traffic.clone(),
         };
-        let share = Share::new(pod, settings.workers.clone(), self.home, settings.traffic.connections);
-        Some((hold, doors, share))
+        Share::new(pod, self.neighbours.clone(), settings.workers.clone(), self.home)
     }
 
     /// Who the pod is, once the snapshot says so.
@@ -196,30 +357,59 @@ impl Life {
                 None if snapshot.complete => format!("no Pod has the UID {}", self.pod.uid),
                 None => "the configuration is not complete yet".to_owned(),
             };
-            self.state.send_replace(PodState::Waiting(why));
+            self.wait(why);
             snapshot = reader.changed().await;
         }
     }
 
-    async fn wait(&self, why: String) {
+    /// Resolves when a pod that is not served yet is tried for no longer.
+    async fn gone(&self) {
+        self.settings.stopping.cancelled().await;
+        sleep(LAST).await;
+    }
+
+    /// Resolves when the process is to stop and nobody needs us for this pod: its namespace is dead, or it has left
+    /// the mesh. Otherwise somebody may still connect, and nobody else is there.
+    async fn unneeded(&self) {
+        self.settings.stopping.cancelled().await;
+        let captured = || {
+            let snapshot = self.settings.reader.load();
+            let known = snapshot.workload(&self.pod.uid);
+            known.is_some_and(|known| known.capture.is_enrolled() && known.owns_addresses())
+        };
+        while captured() && !is_dead(&self.netns) {
+            sleep(LOOK).await;
+        }
+    }
+
+    fn wait(&self, why: String) {
         tracing::debug!(pod = %self.pod.name, namespace = %self.pod.namespace, why, "cannot serve a pod yet");
         self.state.send_replace(PodState::Waiting(why));
-        sleep(AGAIN).await;
     }
 }
 
 /// The namespace in a descriptor, with its inode.
-pub(super) fn namespace(descriptor: OwnedFd) -> std::io::Result<(Netns, u64)> {
+pub(super) fn namespace(descriptor: OwnedFd) -> io::Result<(Netns, u64)> {
     let inode = rustix::fs::fstat(&descriptor)?.st_ino;
     Ok((Netns::new(descriptor), inode))
 }
 
-/// Resolves when `wanted` is this.
-async fn is(wanted: &mut watch::Receiver<bool>, this: bool) {
-    // whoever wants or does not want the pod is gone: then nothing changes any more
-    if wanted.wait_for(|wanted| *wanted == this).await.is_err() {
+/// Resolves when `wish` is this.
+async fn is(wish: &mut watch::Receiver<bool>, this: bool) {
+    // whoever wishes anything is gone: then nothing changes any more
+    if wish.wait_for(|wish| *wish == this).await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+async fn turns(turned: &mut watch::Receiver<u64>) {
+    if turned.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn all(outs: &mut JoinSet<()>) {
+    while outs.join_next().await.is_some() {}
 }
 
 /// The drain time of a released pod; shorter if its namespace dies.
@@ -230,8 +420,9 @@ async fn drained(netns: &Netns, drain: Duration) {
     }
 }
 
-/// Lets every connection end by itself; when the namespace dies, ends them. The leaf is held to the last.
-async fn run_out(share: Share, hold: Hold, netns: Netns) {
+/// Has peers make no more streams, and lets every connection end by itself; when the namespace dies, ends them. The
+/// leaf is held to the last.
+async fn run_out(share: Share, hold: Arc<Hold>, netns: Netns, shares: watch::Sender<Vec<Share>>) {
     let dies = async {
         while !is_dead(&netns) {
             sleep(LOOK).await;
@@ -241,5 +432,6 @@ async fn run_out(share: Share, hold: Hold, netns: Netns) {
         () = share.drain() => {}
         () = dies => share.end(),
     }
+    shares.send_modify(|shares| shares.retain(|other| !other.is(&share)));
     drop(hold);
 }

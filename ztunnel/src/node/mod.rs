@@ -7,13 +7,17 @@
 //! released      . listeners serve on (--drain) . closed, GOAWAY . the last connection ends
 //! ```
 
+mod bounds;
 mod doors;
 mod life;
+mod neighbours;
 mod options;
 mod pods;
+mod proof;
 mod run;
 mod share;
 
+pub use bounds::BoundOptions;
 pub use life::{PodState, Settings};
 pub use options::Options;
 pub use pods::NodePods;

@@ -7,18 +7,33 @@ use act::{
     authority::CaClient,
     certs::Certificates,
     config::{Reader, kubernetes::Scope},
+    hbone::PoolOptions,
     net::stranded,
     process::{Failure, Gate, Readiness, Workers, shutdown},
-    telemetry::Metrics,
 };
-use tokio::time::{interval, timeout};
+use tokio::{
+    sync::watch,
+    time::{interval, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{NodePods, Options, Settings};
-use crate::{traffic::TrafficOptions, zds};
+use super::{NodePods, Options, Settings, proof};
+use crate::{
+    handover::{self, Elders, Place},
+    resolve::{Resolver, name_servers, over_network},
+    traffic::TrafficOptions,
+    zds,
+};
 
 /// How often gauges are published.
 const GAUGES: Duration = Duration::from_secs(5);
+/// How often elders are asked whether everything has been taken over.
+const ASK: Duration = Duration::from_millis(500);
+/// What of the grace is left for telling what is cut: who started us may kill us when it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a ztunnel that was succeeded is not ready. One that nobody has asked to stop by then stands by, and says
+/// that it is ready: otherwise a rollout would wait for it for ever.
+const ASIDE: Duration = Duration::from_secs(60);
 
 /// Runs a ztunnel until SIGTERM or SIGINT, and through its drain.
 ///
@@ -34,32 +49,22 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 async fn live(options: &Options) -> Result<(), Failure> {
     let logs = options.log.start()?;
-    let measured = Metrics::install();
+    let measured = options.flows.install();
     let stop = shutdown()?;
     let readiness = Readiness::new();
     let (configured, told) = (
         readiness.gate("its first complete configuration"),
         readiness.gate("the agent to tell the pods of its node"),
     );
+    let taken = readiness.gate("every pod to be taken over from the ztunnel that was there before");
+    let foremost = readiness.gate("nothing: another ztunnel has taken over");
+    let (place, elders) = meet(options).await?;
     let reader = options.source.watch(Scope::Proxy)?;
     let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
-    let workers = Workers::start(options.worker_count(), "worker")
+    let workers = Workers::with_queue(options.worker_count(), "worker", options.bounds.worker_queue as usize)
         .map_err(|why| Failure(format!("no workers can be started: {why}")))?;
-    let stopping = CancellationToken::new();
-    let settings = Settings {
-        node: options.node.as_str().into(),
-        reader: reader.clone(),
-        certificates: certificates.clone(),
-        workers: workers.clone(),
-        traffic: Arc::new(TrafficOptions {
-            hold: options.hold,
-            connections: options.pod_connections as usize,
-            ..TrafficOptions::default()
-        }),
-        drain: options.drain,
-        stopping: stopping.clone(),
-    };
-    let pods = NodePods::new(settings, told);
+    let settings = settings(options, &reader, &certificates, &workers, &elders);
+    let pods = NodePods::new(settings.clone(), place.number, told);
     let dumped = pods.clone();
     let admin = Admin {
         process: ("ztunnel", options.node.clone()),
@@ -69,25 +74,106 @@ async fn live(options: &Options) -> Result<(), Failure> {
         logs: Some(logs),
         readiness,
         parts: vec![("pods", Arc::new(move || dumped.dump()))],
+        prover: Some(proof::prover(pods.clone(), reader.clone())),
     };
     // admin endpoints answer to the end of the drain
     let ended = CancellationToken::new();
     admin.serve(&options.admin, &ended).await?;
     tokio::spawn(open_when_complete(reader, configured));
-    watch_for_stranded(&workers, &stopping);
-    tracing::info!(node = options.node, workers = workers.count(), "ztunnel started");
-    serve(options, &pods, &stop).await;
-    stopping.cancel();
-    if timeout(options.grace, pods.ended()).await.is_err() {
-        tracing::warn!(grace = ?options.grace, "connections were still open when the grace ended");
+    tokio::spawn(open_when_taken(pods.clone(), elders.clone(), taken));
+    tokio::spawn(step_aside(pods.superseded(), foremost));
+    watch_for_stranded(&workers, &settings.stopping);
+    tracing::info!(
+        node = options.node,
+        number = place.number,
+        elders = elders.count(),
+        workers = workers.count(),
+        "ztunnel started"
+    );
+    tokio::select! {
+        () = end(options, &settings, &pods, &stop) => {}
+        () = serve(options, &pods) => {}
+        () = handover::serve(place, pods.clone()) => {}
     }
     workers.stop(Duration::from_secs(1)).await;
     ended.cancel();
     Ok(())
 }
 
-/// Takes pods from the agent until asked to stop.
-async fn serve(options: &Options, pods: &NodePods, stop: &CancellationToken) {
+/// A place among the ztunnels of this node, and those that were there before.
+async fn meet(options: &Options) -> Result<(Place, Elders), Failure> {
+    let place = Place::take(&options.meeting()).await;
+    let place = place.map_err(|why| Failure(format!("no other ztunnel could take over from this one: {why}")))?;
+    let elders = Elders::greet(place.number, &place.elders).await;
+    Ok((place, elders))
+}
+
+fn settings(
+    options: &Options,
+    reader: &Reader,
+    certificates: &Certificates,
+    workers: &Workers,
+    elders: &Elders,
+) -> Settings {
+    // Of the process itself: hosts outside the cluster are resolved where the node can, the pod or not.
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    Settings {
+        node: options.node.as_str().into(),
+        reader: reader.clone(),
+        certificates: certificates.clone(),
+        workers: workers.clone(),
+        traffic: Arc::new(TrafficOptions {
+            names: Resolver::new(over_network(name_servers(&resolv_conf))),
+            congestion: options.congestion.as_deref().map(Into::into),
+            pool: tunnels(options),
+            ..options.bounds.traffic()
+        }),
+        drain: options.drain,
+        elders: elders.clone(),
+        stopping: CancellationToken::new(),
+        leaving: CancellationToken::new(),
+    }
+}
+
+/// How tunnels are made and kept.
+fn tunnels(options: &Options) -> PoolOptions {
+    let mut pool = options.bounds.traffic().pool;
+    if options.tunnel_per_connection {
+        pool.shared = false;
+        // Nobody comes back to them.
+        pool.tunnel.idle = Duration::from_millis(100);
+    }
+    pool
+}
+
+/// Resolves when the process was asked to stop and may: nothing is left in it, or its grace has ended.
+async fn end(options: &Options, settings: &Settings, pods: &NodePods, stop: &CancellationToken) {
+    stop.cancelled().await;
+    settings.stopping.cancel();
+    if settings.elders.leave().await {
+        tracing::info!("an earlier ztunnel goes on in our stead");
+        settings.leaving.cancel();
+    }
+    let why = tokio::select! {
+        () = pods.ended() => return,
+        () = sleep(options.grace.saturating_sub(LAST_WORDS)) => "the grace has ended",
+        () = nobody_comes(options, pods) => "no other ztunnel has come",
+    };
+    let open = pods.cut();
+    tracing::warn!(why, open, "ending: what was still open is cut");
+}
+
+/// Resolves when we are the only ztunnel here and have waited long enough for another: one that is to come after us may
+/// be waiting for our end.
+async fn nobody_comes(options: &Options, pods: &NodePods) {
+    sleep(options.linger).await;
+    while !pods.is_alone() {
+        sleep(ASK).await;
+    }
+}
+
+/// Takes pods from the agent, for ever.
+async fn serve(options: &Options, pods: &NodePods) {
     let mut from_agent = pods.clone();
     let gauges = async {
         let mut ticks = interval(GAUGES);
@@ -97,9 +183,38 @@ async fn serve(options: &Options, pods: &NodePods, stop: &CancellationToken) {
         }
     };
     tokio::select! {
-        () = stop.cancelled() => {}
         () = zds::connect(&options.zds, &mut from_agent) => {}
         () = gauges => {}
+        never = pods.watch_phases() => match never {},
+    }
+}
+
+/// Ready when no other ztunnel accepts for a pod that we were told of.
+async fn open_when_taken(pods: NodePods, elders: Elders, gate: Gate) {
+    pods.told().await;
+    while !elders.done().await {
+        sleep(ASK).await;
+    }
+    gate.set(true);
+}
+
+/// Not ready for a while once another has taken over.
+async fn step_aside(mut superseded: watch::Receiver<bool>, gate: Gate) {
+    loop {
+        gate.set(true);
+        if superseded.wait_for(|superseded| *superseded).await.is_err() {
+            return;
+        }
+        gate.set(false);
+        let back = async { superseded.wait_for(|superseded| !superseded).await.is_err() };
+        match timeout(ASIDE, back).await {
+            Ok(true) => return,
+            Ok(false) => continue,
+            Err(_) => gate.set(true),
+        }
+        if superseded.wait_for(|superseded| !superseded).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use act::{
     net::{original_destination, reset},
     process::{NotTaken, Workers},
-    telemetry::{Connection, FlowLabels, Party, Reporter, Security},
+    telemetry::{Connection, FlowLabels, Party, Reporter},
 };
 use decide::model::{Refusal, ports};
 use tokio::{
@@ -20,7 +20,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::traffic::{LiveConnection, Pod, Traffic};
+use super::neighbours::Neighbours;
+use crate::traffic::{
+    LiveConnection, Neighbour, Pod, Traffic,
+    bounds::{CONNECTIONS, QUEUE},
+};
 
 /// Live connections on the home worker from which a pod counts as busy, and the others help.
 const BUSY: usize = 4;
@@ -33,6 +37,7 @@ pub(super) struct Share {
 
 struct Inner {
     pod: Pod,
+    neighbours: Neighbours,
     workers: Workers,
     home: usize,
     seats: Box<[OnceLock<Traffic>]>,
@@ -48,12 +53,14 @@ struct Inner {
 struct AtHome(Arc<Inner>);
 
 impl Share {
-    /// A pod's share of every worker; `home` is the one that accepts, `most` bounds its connections.
-    pub(super) fn new(pod: Pod, workers: Workers, home: usize, most: usize) -> Self {
+    /// A pod's share of every worker; `home` is the one that accepts. Its connections are bounded by the pod's options.
+    pub(super) fn new(pod: Pod, neighbours: Neighbours, workers: Workers, home: usize) -> Self {
+        let most = pod.options.connections;
         let seats = (0..workers.count()).map(|_| OnceLock::new()).collect();
         Self {
             inner: Arc::new(Inner {
                 pod,
+                neighbours,
                 home: home % workers.count(),
                 workers,
                 seats,
@@ -74,9 +81,24 @@ impl Share {
         &self.inner.workers
     }
 
+    /// Whether both are the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// How many connections are open.
     pub(super) fn open(&self) -> usize {
         self.inner.most - self.inner.places.available_permits()
+    }
+
+    /// The pod as another on the same worker reaches it; `None` when its connections are too many already. To be
+    /// called on that worker.
+    pub(super) fn neighbour(&self, worker: usize) -> Option<Neighbour> {
+        Some(Neighbour {
+            place: Some(self.inner.places.clone().try_acquire_owned().ok()?),
+            traffic: self.inner.seat(worker)?.clone(),
+            ended: self.inner.ended.clone(),
+        })
     }
 
     /// Every connection that lives now.
@@ -88,19 +110,17 @@ impl Share {
     /// Gives a freshly accepted socket to a worker, or refuses it. `port` is the listener's.
     pub(super) fn give(&self, port: u16, socket: TcpStream, from: SocketAddr) {
         let Ok(place) = self.inner.places.clone().try_acquire_owned() else {
-            let most = self.inner.most;
-            let refusal = Refusal::Overloaded(format!("{most} connections of one pod are open").into());
-            refused(
-                "pod-connections",
-                labels(port, from, original_destination(&socket).ok()),
-                &refusal,
-            );
+            let refusal = CONNECTIONS.reached(self.inner.most);
+            Connection::refused(labels(port, from, original_destination(&socket).ok()), &refusal);
             return reset(socket);
         };
         let worker = self.choose(port);
         if let Err(why) = self.hand_over(worker, port, socket, place) {
-            let labels = labels(port, from, None);
-            refused("worker-queue", labels, &Refusal::Overloaded(why.to_string().into()));
+            let refusal = match why {
+                NotTaken::Full(_) => QUEUE.reached(self.inner.workers.queue()),
+                NotTaken::Stopped(_) => Refusal::Draining,
+            };
+            Connection::refused(labels(port, from, None), &refusal);
         }
     }
 
@@ -186,7 +206,11 @@ impl Share {
 impl Inner {
     /// A worker's own traffic; to be called on that worker.
     fn seat(&self, worker: usize) -> Option<&Traffic> {
-        Some(self.seats.get(worker)?.get_or_init(|| Traffic::new(self.pod.clone())))
+        let pod = || Pod {
+            neighbours: self.neighbours.on(worker),
+            ..self.pod.clone()
+        };
+        Some(self.seats.get(worker)?.get_or_init(|| Traffic::new(pod())))
     }
 }
 
@@ -217,20 +241,13 @@ fn labels(port: u16, from: SocketAddr, to: Option<SocketAddr>) -> FlowLabels {
         address,
         ..Party::default()
     };
+    let reporter = match port {
+        ports::OUTBOUND => Reporter::Source,
+        _ => Reporter::Destination,
+    };
     FlowLabels {
-        reporter: match port {
-            ports::OUTBOUND => Reporter::Source,
-            _ => Reporter::Destination,
-        },
         source: party(Some(from)),
         destination: party(to),
-        service: None,
-        security: Security::None,
-        allowed_by: None,
+        ..FlowLabels::new(reporter)
     }
-}
-
-fn refused(bound: &'static str, labels: FlowLabels, refusal: &Refusal) {
-    metrics::counter!("weft_connections_refused_total", "bound" => bound).increment(1);
-    Connection::refused(labels, refusal);
 }

@@ -5,10 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use act::telemetry::{FlowLabels, Party, Reporter, Security};
+use act::{
+    net::SocketOptions,
+    telemetry::{FlowLabels, Party, Reporter, Security},
+};
 use decide::{
     model::{Decider, Identity, Refusal, Workload},
     snapshot::Snapshot,
+    verdict::trial,
 };
 use tokio::{
     net::TcpStream,
@@ -52,7 +56,10 @@ impl Traffic {
         })?;
         let connected = timeout(pod.options.connect, pod.dialer.connect_from(client.ip(), to)).await;
         let refusal = match connected {
-            Ok(Ok(app)) => return Ok(Admitted { own, allowed_by, app }),
+            Ok(Ok(app)) => {
+                SocketOptions::set_local(&app);
+                return Ok(Admitted { own, allowed_by, app });
+            }
             Ok(Err(error)) => Refusal::ConnectFailed(to, error.to_string().into()),
             Err(_) => Refusal::DeadlineExceeded(
                 format!("connecting to {to} took longer than {:?}", pod.options.connect).into(),
@@ -84,8 +91,8 @@ impl Traffic {
         to: SocketAddr,
         own: Option<Arc<Workload>>,
     ) -> FlowLabels {
+        let would_deny = own.as_ref().and_then(|own| trial(&own.policies, peer, client.ip(), to));
         FlowLabels {
-            reporter: Reporter::Destination,
             source: Party {
                 workload: self.pod().reader.load().workload_at(client.ip()).cloned(),
                 identity: peer.cloned(),
@@ -96,9 +103,9 @@ impl Traffic {
                 workload: own,
                 address: Some(to),
             },
-            service: None,
             security: peer.map_or(Security::None, |_| Security::MutualTls),
-            allowed_by: None,
+            would_deny,
+            ..FlowLabels::new(Reporter::Destination)
         }
     }
 }

@@ -1,15 +1,18 @@
 //! Waiting, bounded in time and number, for what is not known yet (design 5).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use act::certs::Leaf;
+use act::certs::{CertError, Leaf};
 use decide::{
     model::{Identity, Refusal, Workload},
     snapshot::Snapshot,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Traffic;
+use super::{Traffic, bounds::HELD};
+
+/// Until a leaf that the CA could not give is asked for again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What a snapshot says about a question.
 pub(super) enum Answer<T> {
@@ -39,9 +42,7 @@ impl Traffic {
         }
         let Ok(_place) = self.holding().try_acquire() else {
             let bound = self.pod().options.held;
-            return Err(Refusal::Overloaded(
-                format!("{bound} connections of one pod are held").into(),
-            ));
+            return Err(HELD.reached(bound));
         };
         let mut reader = self.pod().reader.clone();
         let until = since + self.pod().options.hold;
@@ -79,16 +80,20 @@ impl Traffic {
         }
         let Ok(_place) = self.holding().try_acquire() else {
             let bound = self.pod().options.held;
-            return Err(Refusal::Overloaded(
-                format!("{bound} connections of one pod are held").into(),
-            ));
+            return Err(HELD.reached(bound));
         };
-        match timeout_at(since + self.pod().options.hold, certificates.leaf(identity)).await {
-            Ok(leaf) => leaf.map_err(|error| Refusal::NoCertificate(identity.clone(), error.to_string().into())),
-            Err(_) => Err(Refusal::NoCertificate(
-                identity.clone(),
-                "the CA has not answered yet".into(),
-            )),
-        }
+        let mut why: Arc<str> = "the CA has not answered yet".into();
+        let leaf = async {
+            loop {
+                match certificates.leaf(identity).await {
+                    Err(error @ CertError::Unavailable { .. }) => why = error.to_string().into(),
+                    leaf => return leaf.map_err(|error| error.to_string().into()),
+                }
+                sleep(AGAIN).await;
+            }
+        };
+        let leaf = timeout_at(since + self.pod().options.hold, leaf).await;
+        leaf.unwrap_or(Err(why))
+            .map_err(|why| Refusal::NoCertificate(identity.clone(), why))
     }
 }

@@ -11,7 +11,7 @@ use act::{
 use decide::model::{Refusal, ServiceKey, Workload};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Direction, Traffic, arrival::Admitted};
+use super::{Direction, Traffic, arrival::Admitted, bounds::HANDSHAKES, pod::refuse, proof};
 
 /// Who is behind the streams of one tunnel.
 struct Behind {
@@ -22,11 +22,14 @@ struct Behind {
 impl Traffic {
     /// The whole life of an HBONE connection towards the pod, and of every stream in it.
     pub async fn hbone(&self, socket: TcpStream) {
-        let (Some((client, to)), Ok(handshake)) = (self.ends(&socket), self.handshakes().try_acquire()) else {
-            metrics::counter!("weft_handshakes_dropped_total").increment(1);
+        let Some((client, to)) = self.ends(&socket) else {
             return reset(socket);
         };
-        let accepted = self.authenticated(socket).await;
+        let Ok(handshake) = self.handshakes().try_acquire() else {
+            let refusal = HANDSHAKES.reached(self.pod().options.unauthenticated);
+            return refuse(socket, self.arrival(None, client, to, None), &refusal);
+        };
+        let accepted = Box::pin(self.authenticated(socket)).await;
         drop(handshake);
         let (mut tunnel, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -62,10 +65,15 @@ impl Traffic {
     async fn stream(&self, mut incoming: Incoming, behind: &Behind) {
         let (identity, client) = (behind.peer.identity(), behind.client);
         let asked = incoming.authority();
+        if let Some(to) = asked.as_ref().ok().copied().filter(|to| proof::is_meant(*to)) {
+            return self.prove(incoming, behind.peer.identity(), to).await;
+        }
         let to = asked.clone().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let service = self.service_named(incoming.host());
+        let trace = incoming.traceparent().map(|trace| trace.trace());
         let labels = |own: Option<Arc<Workload>>| FlowLabels {
             service: service.clone(),
+            trace,
             ..self.arrival(Some(identity), client, to, own)
         };
         let _place = match asked.and_then(|to| self.place(to)) {
@@ -77,7 +85,8 @@ impl Traffic {
         };
         let mut tracked = self.registry().track(Direction::Inbound, client, to, Some(identity));
         let admitted = tokio::select! {
-            admitted = self.admit(&tracked, client, to) => admitted,
+            // Boxed, so that a connection that only relays keeps no room for how it came about.
+            admitted = Box::pin(self.admit(&tracked, client, to)) => admitted,
             () = incoming.gone() => return,
         };
         let Admitted { own, allowed_by, app } = match admitted {
@@ -93,7 +102,7 @@ impl Traffic {
         });
         let outcome = match incoming.accept() {
             Ok(stream) => {
-                let patience = &self.pod().options.patience;
+                let patience = self.patience();
                 relay(app, stream, patience, tracked.cut(), &mut |received, sent| {
                     connection.count(sent, received);
                 })

@@ -7,7 +7,7 @@ use act::{
     telemetry::{FlowLabels, Party, Reporter, Security},
 };
 use decide::{
-    hop::Hop,
+    hop::{Carriage, Hop, carriage},
     model::{Identity, Refusal, ServiceKey, Workload, ports},
     snapshot::Snapshot,
 };
@@ -16,7 +16,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::Traffic;
+use super::{
+    Traffic,
+    near::{Arrived, Wanted},
+    proof,
+};
 
 /// The next leg, as `hop` decided it.
 pub(super) struct Leg {
@@ -35,6 +39,9 @@ struct Through {
     workload: Arc<str>,
     authority: SocketAddr,
     waypoint: bool,
+    /// In memory, if it can be.
+    near: bool,
+    trace: Traceparent,
 }
 
 /// What leads to the destination.
@@ -43,6 +50,8 @@ pub(super) enum Way {
     Tunnel(Stream),
     /// A plain connection.
     Plain(TcpStream),
+    /// A connection to the application of a pod of this node.
+    Near(Box<Arrived>),
 }
 
 impl Leg {
@@ -63,6 +72,9 @@ impl Leg {
                     workload: workload.uid.clone(),
                     authority: to,
                     waypoint: false,
+                    // A proof is asked of the wire.
+                    near: !proof::is_meant(to) && carriage(snapshot, source, &workload) == Carriage::InMemory,
+                    trace: new_trace(),
                 };
                 (to, Some(workload), service, Some(through))
             }
@@ -78,12 +90,15 @@ impl Leg {
                     workload: endpoint.workload.clone(),
                     authority,
                     waypoint: true,
+                    near: false,
+                    trace: new_trace(),
                 };
                 let workload = snapshot.workload(&endpoint.workload).cloned();
                 (endpoint.address, workload, service, Some(through))
             }
             Hop::Plain { to, workload, service } => plain(to, workload, service),
-            Hop::Passthrough | Hop::Hold(_) | Hop::Refuse(_) => plain(addressed, None, None),
+            Hop::External { to, .. } => plain(to, None, None),
+            Hop::Passthrough | Hop::Resolve { .. } | Hop::Hold(_) | Hop::Refuse(_) => plain(addressed, None, None),
         };
         let destination = Party {
             identity: tunnel.as_ref().map(|tunnel: &Through| tunnel.expected.clone()),
@@ -97,6 +112,7 @@ impl Leg {
                 destination,
                 service,
                 security,
+                trace: tunnel.as_ref().map(|tunnel| tunnel.trace.trace()),
                 ..departure(Some(source), client, addressed)
             },
             tunnel,
@@ -121,7 +137,7 @@ impl Traffic {
     /// Why it cannot be gone.
     pub(super) async fn follow(
         &self,
-        leg: &Leg,
+        leg: &mut Leg,
         source: &Workload,
         client: SocketAddr,
         since: Instant,
@@ -137,10 +153,24 @@ impl Traffic {
                 )),
             };
         };
+        let leaf = self.leaf(&source.identity, since).await?;
+        if through.near {
+            let wanted = Wanted {
+                workload: &through.workload,
+                expected: &through.expected,
+                to: through.authority,
+                service: leg.labels.service.as_ref(),
+                trace: leg.labels.trace,
+            };
+            if let Some(arrived) = self.hand_over(&leaf, source, client, &wanted).await {
+                leg.labels.security = Security::SameNode;
+                return arrived.map(|arrived| Way::Near(arrived.into()));
+            }
+        }
         let target = Target {
             source: pod.uid.clone(),
             source_address: client.ip(),
-            leaf: self.leaf(&source.identity, since).await?,
+            leaf,
             dialer: pod.dialer.clone(),
             expected: through.expected.clone(),
             workload: through.workload.clone(),
@@ -151,7 +181,7 @@ impl Traffic {
             client,
             host: leg.labels.service.as_ref().map(host),
             baggage: baggage(source),
-            traceparent: Some(Traceparent::new(fastrand::u128(..), fastrand::u64(..))),
+            traceparent: Some(through.trace),
         };
         self.pool().open(&target, &connect).await.map(Way::Tunnel)
     }
@@ -160,7 +190,6 @@ impl Traffic {
 /// What is told of a connection of which only its two ends are known.
 pub(super) fn departure(source: Option<&Arc<Workload>>, client: SocketAddr, to: SocketAddr) -> FlowLabels {
     FlowLabels {
-        reporter: Reporter::Source,
         source: Party {
             workload: source.cloned(),
             identity: source.map(|source| source.identity.clone()),
@@ -170,10 +199,13 @@ pub(super) fn departure(source: Option<&Arc<Workload>>, client: SocketAddr, to: 
             address: Some(to),
             ..Party::default()
         },
-        service: None,
-        security: Security::None,
-        allowed_by: None,
+        ..FlowLabels::new(Reporter::Source)
     }
+}
+
+/// A trace of its own for each connection: what its bytes say of traces is not read here.
+fn new_trace() -> Traceparent {
+    Traceparent::new(fastrand::u128(..), fastrand::u64(..))
 }
 
 fn host(service: &ServiceKey) -> Arc<str> {

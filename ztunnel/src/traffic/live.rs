@@ -2,8 +2,9 @@
 //! between; when what judged it is no longer the same, it is judged again (design 15).
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::SocketAddr,
+    ops::Bound::{Excluded, Unbounded},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -31,6 +32,8 @@ pub enum Direction {
     Outbound,
     /// Towards the pod, by HBONE.
     Inbound,
+    /// Towards the pod, from another pod of this node, in memory.
+    SameNode,
     /// Towards the pod, as plaintext.
     Plaintext,
 }
@@ -59,8 +62,11 @@ pub(super) struct Live {
 #[derive(Debug, Default)]
 struct Registry {
     numbers: AtomicU64,
-    entries: Mutex<HashMap<u64, Arc<Entry>>>,
+    /// In the order in which they were registered.
+    entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
     left: Notify,
+    /// Connections looked at after a change.
+    looked_at: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -137,18 +143,39 @@ impl Live {
     }
 }
 
-/// Judges everything again at each change, for ever. Changes that arrive meanwhile are one.
+/// Judges everything again whenever what judges the pod is no longer the same, for ever. Changes that arrive meanwhile
+/// are one, and a change of anything else costs one comparison, however many connections there are.
 pub(super) async fn rejudge(mut reader: Reader, uid: Arc<str>, live: Live) {
+    let mut done: Option<Judge> = None;
     loop {
         let snapshot = reader.changed().await;
         if !snapshot.complete {
             continue;
         }
-        let own = snapshot.workload(&uid);
-        let entries: Vec<Arc<Entry>> = live.registry.lock().values().cloned().collect();
-        for slice in entries.chunks(SLICE) {
-            slice.iter().for_each(|entry| entry.rejudge(own));
-            tokio::task::yield_now().await;
+        let now = Judge::of(snapshot.workload(&uid));
+        if done.as_ref().is_some_and(|done| done.is(&now)) {
+            continue;
+        }
+        live.registry.rejudge(&now).await;
+        done = Some(now);
+    }
+}
+
+/// What judges a pod's connections: nothing, once it is gone.
+struct Judge(Option<Arc<Workload>>);
+
+impl Judge {
+    fn of(own: Option<&Arc<Workload>>) -> Self {
+        Self(own.cloned())
+    }
+
+    /// Whether it judges as the other does: by the same `Arc`. A connection that registers meanwhile sees to it by
+    /// itself that it is judged by the newest ([`Tracked::judge`]).
+    fn is(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(&one.policies, &other.policies),
+            (None, None) => true,
+            _ => false,
         }
     }
 }
@@ -238,7 +265,28 @@ impl Entry {
 }
 
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
+    /// In slices, so that everything else on this worker has its turn between them, and no lock is held for long.
+    async fn rejudge(&self, now: &Judge) {
+        let end = self.numbers.load(Relaxed);
+        let mut last = None;
+        loop {
+            let slice: Vec<(u64, Arc<Entry>)> = {
+                let entries = self.lock();
+                let rest = entries.range((last.map_or(Unbounded, Excluded), Unbounded));
+                rest.take_while(|(number, _)| **number < end)
+                    .take(SLICE)
+                    .map(|(number, entry)| (*number, entry.clone()))
+                    .collect()
+            };
+            let Some((number, _)) = slice.last() else { return };
+            last = Some(*number);
+            slice.iter().for_each(|(_, entry)| entry.rejudge(now.0.as_ref()));
+            self.looked_at.fetch_add(slice.len() as u64, Relaxed);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Entry>>> {
         lock(&self.entries)
     }
 }
@@ -246,3 +294,6 @@ impl Registry {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

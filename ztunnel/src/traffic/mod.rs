@@ -4,21 +4,28 @@
 //! ```text
 //! outbound  accept . origin . hop . tunnel . relay . record
 //! inbound   accept . peer . track . verdict . connect . relay . record
+//! near      outbound as far as hop . the other pod's inbound from track on . relay . record twice
 //! ```
 
 mod arrival;
+pub mod bounds;
 mod courtesy;
+mod failures;
 mod hold;
 mod inbound;
 mod leg;
 mod live;
 mod loads;
+mod near;
 mod options;
 mod outbound;
 mod plaintext;
 mod pod;
+mod proof;
 mod retry;
 
 pub use live::{Direction, LiveConnection};
+pub use near::{Neighbour, Neighbours};
 pub use options::TrafficOptions;
 pub use pod::{Origin, Pod, Traffic};
+pub use proof::{Unproven, prove};

@@ -1,8 +1,10 @@
 //! Bounds and timers of a pod's connections.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use act::hbone::{Patience, PoolOptions};
+
+use crate::resolve::{Resolver, over_network};
 
 /// Bounds and timers of the connections of one pod on one worker.
 #[derive(Debug, Clone)]
@@ -13,16 +15,22 @@ pub struct TrafficOptions {
     pub held: usize,
     /// Connections open at one time, both directions together.
     pub connections: usize,
+    /// Bytes that may wait in memory and pipes, those in tunnels not counted; of the pod on all workers.
+    pub buffered: usize,
     /// Accepted HBONE connections that have not finished their handshakes.
     pub unauthenticated: usize,
     /// How long connecting to an application, or to a destination outside the mesh, may take.
     pub connect: Duration,
+    /// Congestion control of connections between nodes, such as `cubic`; `None`: the host's.
+    pub congestion: Option<Arc<str>>,
     /// Endpoints tried for one connection.
     pub attempts: usize,
     /// How long a refused client's first bytes are waited for, to answer in its own protocol.
     pub courtesy: Duration,
     /// How long an open connection may stay silent.
     pub patience: Patience,
+    /// Names of ExternalServices. Without a name server in the default.
+    pub names: Resolver,
     /// Tunnels this pod makes; also how those it accepts are tuned.
     pub pool: PoolOptions,
 }
@@ -33,11 +41,14 @@ impl Default for TrafficOptions {
             hold: Duration::from_secs(5),
             held: 1024,
             connections: 32 * 1024,
+            buffered: 32 << 20,
             unauthenticated: 256,
             connect: Duration::from_secs(10),
+            congestion: None,
             attempts: 8,
             courtesy: Duration::from_millis(250),
             patience: Patience::default(),
+            names: Resolver::new(over_network(Vec::new())),
             pool: PoolOptions::default(),
         }
     }

@@ -4,11 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use act::{
     hbone::{relay, relay_plain},
-    net::reset,
+    net::{SocketOptions, reset},
     telemetry::{Connection, FlowLabels},
 };
 use decide::{
-    hop::{Hop, hop},
+    hop::{Hop, hop, hop_to_resolved},
     model::{Refusal, Workload},
     pick::Choice,
     snapshot::Snapshot,
@@ -16,7 +16,7 @@ use decide::{
 use tokio::{
     io::Interest,
     net::TcpStream,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -26,7 +26,8 @@ use super::{
     leg::{Leg, Way, departure},
     loads::Load,
     pod::refuse,
-    retry::Retry,
+    proof,
+    retry::{Retry, is_the_endpoints},
 };
 use crate::dns::{self, Names};
 
@@ -57,7 +58,13 @@ impl Traffic {
         let Some((client, to)) = self.ends(&socket) else {
             return reset(socket);
         };
-        let _place = match self.place(to) {
+        SocketOptions::set_local(&socket);
+        let place = if proof::is_meant(to) {
+            self.room()
+        } else {
+            self.place(to)
+        };
+        let _place = match place {
             Ok(place) => place,
             Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
         };
@@ -66,12 +73,16 @@ impl Traffic {
         };
         let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
         let reached = tokio::select! {
-            reached = self.reach(client, to) => reached,
+            // Boxed, so that a connection that only relays keeps no room for how it came about.
+            reached = Box::pin(self.reach(client, to)) => reached,
             // The client is gone: nobody is left to dial for.
             _ = socket.ready(Interest::ERROR) => return,
         };
         let Reached { labels, way, load } = match reached {
             Ok(reached) => reached,
+            Err(unreached) if proof::is_meant(to) => {
+                return proof::tell(socket, *unreached.labels, &unreached.refusal).await;
+            }
             Err(unreached) if unreached.waypoint => {
                 let patience = self.pod().options.courtesy;
                 return refuse_kindly(socket, *unreached.labels, &unreached.refusal, patience).await;
@@ -82,11 +93,12 @@ impl Traffic {
             tracked.departs(source);
         }
         let mut connection = Connection::open(labels);
-        let patience = &self.pod().options.patience;
+        let patience = self.patience();
         let mut count = |sent, received| connection.count(sent, received);
         let outcome = match way {
             Way::Tunnel(stream) => relay(socket, stream, patience, tracked.cut(), &mut count).await,
             Way::Plain(server) => relay_plain(socket, server, patience, tracked.cut(), &mut count).await,
+            Way::Near(arrived) => arrived.carry(socket, patience, tracked.cut(), &mut count).await,
         };
         drop(load);
         connection.finish(&outcome);
@@ -111,7 +123,8 @@ impl Traffic {
 
     /// Reaches the destination: by another endpoint, or once more, where that may help. Nothing was sent yet.
     async fn reach(&self, client: SocketAddr, to: SocketAddr) -> Result<Reached, Unreached> {
-        let mut retry = Retry::new(&self.pod().options);
+        let failed = self.failures().recent(Instant::now());
+        let mut retry = Retry::new(&self.pod().options, failed);
         let mut last: Option<Unreached> = None;
         loop {
             let (snapshot, source, hop) = match self.hop(retry.since(), to, retry.avoid()).await {
@@ -125,7 +138,7 @@ impl Traffic {
                     });
                 }
             };
-            let leg = Leg::new(&snapshot, &source, hop, client, to);
+            let mut leg = Leg::new(&snapshot, &source, hop, client, to);
             if let Some(last) = last.take_if(|_| retry.tried(leg.endpoint)) {
                 match retry.pause() {
                     Some(pause) => sleep(pause).await,
@@ -133,8 +146,9 @@ impl Traffic {
                 }
             }
             let load = self.loads().add(leg.endpoint.ip());
-            let refusal = match self.follow(&leg, &source, client, retry.since()).await {
+            let refusal = match self.follow(&mut leg, &source, client, retry.since()).await {
                 Ok(way) => {
+                    self.failures().forget(leg.endpoint);
                     return Ok(Reached {
                         labels: leg.labels,
                         way,
@@ -143,6 +157,9 @@ impl Traffic {
                 }
                 Err(refusal) => refusal,
             };
+            if is_the_endpoints(&refusal) {
+                self.failures().note(leg.endpoint, Instant::now());
+            }
             let again = retry.may_help(leg.endpoint, leg.dialled(), &refusal);
             let unreached = Unreached {
                 waypoint: leg.is_waypoint(),
@@ -158,6 +175,28 @@ impl Traffic {
 
     /// Where to, by the first snapshot that says it.
     async fn hop(&self, since: Instant, to: SocketAddr, avoid: &[SocketAddr]) -> Result<Said, Refusal> {
+        let said = self.held_hop(since, to, avoid).await?;
+        let (snapshot, source, Hop::Resolve { service, host, port }) = said else {
+            return Ok(said);
+        };
+        let found = timeout(self.pod().options.connect, self.pod().options.names.addresses(&host)).await;
+        let nowhere = |why: Arc<str>| Refusal::NoExternalEndpoint(service.key.clone(), why);
+        let found = found
+            .map_err(|_| nowhere(format!("{host} is not resolved in time").into()))?
+            .map_err(nowhere)?;
+        let addresses: Vec<SocketAddr> = found.iter().map(|address| SocketAddr::new(*address, port)).collect();
+        let choice = Choice {
+            random: fastrand::u64(..),
+            load: &|address| self.loads().of(address),
+            avoid,
+        };
+        match hop_to_resolved(&snapshot, &source, &service, &addresses, &choice) {
+            Hop::Hold(refusal) | Hop::Refuse(refusal) => Err(refusal),
+            hop => Ok((snapshot, source, hop)),
+        }
+    }
+
+    async fn held_hop(&self, since: Instant, to: SocketAddr, avoid: &[SocketAddr]) -> Result<Said, Refusal> {
         self.held(since, |snapshot| {
             let Some(source) = snapshot.workload(&self.pod().uid) else {
                 return Answer::Later(Refusal::NotConfigured);

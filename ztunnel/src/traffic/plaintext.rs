@@ -28,7 +28,7 @@ impl Traffic {
             allowed_by: admitted.allowed_by,
             ..self.arrival(None, client, to, Some(admitted.own))
         });
-        let patience = &self.pod().options.patience;
+        let patience = self.patience();
         let outcome = relay_plain(socket, admitted.app, patience, tracked.cut(), &mut |sent, received| {
             connection.count(sent, received);
         })

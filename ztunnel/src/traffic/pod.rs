@@ -1,26 +1,30 @@
 //! A pod's share in one worker.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use act::{
     certs::Certificates,
     config::Reader,
-    hbone::Pool,
+    hbone::{Budget, Patience, Pool},
     net::{Dialer, reset},
     telemetry::{Connection, FlowLabels},
 };
 use decide::model::{Refusal, ports};
 use tokio::{
     net::TcpStream,
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     LiveConnection, TrafficOptions,
+    bounds::CONNECTIONS,
+    failures::Failures,
     live::{Live, rejudge},
     loads::Loads,
+    near::Neighbours,
 };
 
 /// Tells where the client of an accepted socket meant to go: [`act::net::original_destination`].
@@ -39,6 +43,10 @@ pub struct Pod {
     pub dialer: Dialer,
     /// Where redirected connections meant to go.
     pub origin: Origin,
+    /// The other pods of this node, on this worker.
+    pub neighbours: Neighbours,
+    /// What its connections may hold, on all workers.
+    pub budget: Budget,
     /// Bounds and timers.
     pub options: Arc<TrafficOptions>,
 }
@@ -54,12 +62,18 @@ struct Shared {
     pool: Pool,
     live: Live,
     loads: Loads,
+    failures: Failures,
     holding: Semaphore,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    patience: Patience,
     handshakes: Semaphore,
     draining: CancellationToken,
     rejudging: AbortHandle,
+    sweeping: AbortHandle,
 }
+
+/// How long after a change tunnels towards pods that are gone are taken out: many changes are one sweep.
+const SWEEP: Duration = Duration::from_secs(1);
 
 impl Traffic {
     /// A pod without connections yet. Call it on the worker: its runtime judges again what lives when the
@@ -68,16 +82,24 @@ impl Traffic {
         let live = Live::default();
         let rejudging = tokio::spawn(rejudge(pod.reader.clone(), pod.uid.clone(), live.clone()));
         let options = &pod.options;
+        let pool = Pool::new(options.pool.clone());
+        let sweeping = tokio::spawn(sweep(pod.reader.clone(), pool.clone()));
         Self {
             shared: Arc::new(Shared {
-                pool: Pool::new(options.pool.clone()),
+                pool,
                 live,
                 loads: Loads::default(),
+                failures: Failures::default(),
                 holding: Semaphore::new(options.held),
-                places: Semaphore::new(options.connections),
+                places: Arc::new(Semaphore::new(options.connections)),
+                patience: Patience {
+                    budget: pod.budget.clone(),
+                    ..options.patience.clone()
+                },
                 handshakes: Semaphore::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
+                sweeping: sweeping.abort_handle(),
                 pod,
             }),
         }
@@ -116,12 +138,21 @@ impl Traffic {
         &self.shared.loads
     }
 
+    pub(super) fn failures(&self) -> &Failures {
+        &self.shared.failures
+    }
+
     pub(super) fn holding(&self) -> &Semaphore {
         &self.shared.holding
     }
 
     pub(super) fn handshakes(&self) -> &Semaphore {
         &self.shared.handshakes
+    }
+
+    /// How long a connection may stay silent, and what it may use.
+    pub(super) fn patience(&self) -> &Patience {
+        &self.shared.patience
     }
 
     pub(super) fn draining(&self) -> &CancellationToken {
@@ -132,14 +163,23 @@ impl Traffic {
     ///
     /// # Errors
     /// [`Refusal::Overloaded`], or that nobody may address the mesh's own ports.
-    pub(super) fn place(&self, destination: SocketAddr) -> Result<SemaphorePermit<'_>, Refusal> {
+    pub(super) fn place(&self, destination: SocketAddr) -> Result<OwnedSemaphorePermit, Refusal> {
         if ports::is_ours(destination.port()) {
             return Err(Refusal::ReservedPort(destination.port()));
         }
-        self.shared.places.try_acquire().map_err(|_| {
-            let bound = self.shared.pod.options.connections;
-            Refusal::Overloaded(format!("{bound} connections of one pod are open").into())
-        })
+        self.room()
+    }
+
+    /// A place for one more connection, wherever it leads.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`].
+    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.shared
+            .places
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| CONNECTIONS.reached(self.shared.pod.options.connections))
     }
 
     /// Both ends of a fresh socket, which is tuned: who connects, and where to. `None` if it is gone already.
@@ -155,6 +195,24 @@ impl Traffic {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.rejudging.abort();
+        self.sweeping.abort();
+    }
+}
+
+/// Takes tunnels out of the pool when the pod they lead to is gone, or its address is another's, for ever. None would
+/// be used again, since a tunnel is found by its pod's UID: this has them end, and their peers hear of it.
+async fn sweep(mut reader: Reader, pool: Pool) {
+    loop {
+        reader.changed().await;
+        sleep(SWEEP).await;
+        if pool.tunnels() == 0 {
+            continue;
+        }
+        let snapshot = reader.load();
+        pool.retain(|key| {
+            let pod = snapshot.workload(&key.workload);
+            pod.is_some_and(|pod| pod.owns_addresses() && pod.addresses.contains(&key.address.ip()))
+        });
     }
 }
 

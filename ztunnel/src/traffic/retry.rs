@@ -13,7 +13,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// What was tried for one connection.
 pub(super) struct Retry {
     since: Instant,
-    /// Endpoints that failed.
+    /// Endpoints that failed it.
+    tried: Vec<SocketAddr>,
+    /// Those, and others that failed a moment ago.
     avoid: Vec<SocketAddr>,
     /// The last failure was a refused dial of HBONE: its listener may be about to open.
     opening: bool,
@@ -24,11 +26,12 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    /// Nothing was tried yet.
-    pub(super) fn new(options: &TrafficOptions) -> Self {
+    /// Nothing was tried yet; these failed others a moment ago.
+    pub(super) fn new(options: &TrafficOptions, failed: Vec<SocketAddr>) -> Self {
         Self {
             since: Instant::now(),
-            avoid: Vec::new(),
+            tried: Vec::new(),
+            avoid: failed,
             opening: false,
             pause: FIRST_PAUSE,
             attempts: options.attempts,
@@ -42,28 +45,28 @@ impl Retry {
         self.since
     }
 
-    /// Endpoints that failed.
+    /// Endpoints that are used when no other is left.
     pub(super) fn avoid(&self) -> &[SocketAddr] {
         &self.avoid
     }
 
     /// Whether this endpoint failed before: no other is left.
     pub(super) fn tried(&self, endpoint: SocketAddr) -> bool {
-        self.avoid.contains(&endpoint)
+        self.tried.contains(&endpoint)
     }
 
     /// Notes a failure of an endpoint (`dialled`: where its tunnel is dialled, if it takes one); says whether
     /// another endpoint, or time, may help.
     pub(super) fn may_help(&mut self, endpoint: SocketAddr, dialled: Option<SocketAddr>, refusal: &Refusal) -> bool {
         self.opening = matches!(refusal, Refusal::ConnectFailed(at, _) if Some(*at) == dialled);
-        let helps = matches!(
-            refusal,
-            Refusal::ConnectFailed(..) | Refusal::PeerNotVerified(_) | Refusal::RefusedByPeer(503, _)
-        );
         if !self.tried(endpoint) {
+            self.tried.push(endpoint);
+        }
+        if !self.avoid.contains(&endpoint) {
             self.avoid.push(endpoint);
         }
-        helps && self.avoid.len() < self.attempts && self.since.elapsed() < self.deadline
+        let helps = is_the_endpoints(refusal) && !matches!(refusal, Refusal::DeadlineExceeded(_));
+        helps && self.tried.len() < self.attempts && self.since.elapsed() < self.deadline
     }
 
     /// How long to wait before an endpoint that failed is tried again; `None`: it is not.
@@ -72,6 +75,17 @@ impl Retry {
         self.pause = (pause * 2).min(LONGEST_PAUSE);
         (self.opening && self.since.elapsed() + pause < self.hold).then_some(pause)
     }
+}
+
+/// Whether the fault is the endpoint's, so that another may do better.
+pub(super) fn is_the_endpoints(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::ConnectFailed(..)
+            | Refusal::PeerNotVerified(_)
+            | Refusal::DeadlineExceeded(_)
+            | Refusal::RefusedByPeer(503, _)
+    )
 }
 
 #[cfg(test)]
@@ -88,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_tunnel_is_dialled_again_within_the_hold_and_no_longer() {
-        let mut retry = Retry::new(&TrafficOptions::default());
+        let mut retry = Retry::new(&TrafficOptions::default(), Vec::new());
         let hbone = SocketAddr::from(([10, 0, 0, 1], 15008));
         assert!(retry.may_help(at(1), Some(hbone), &failed(hbone)));
         let start = Instant::now();
@@ -105,7 +119,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_application_that_refuses_is_not_asked_twice() {
-        let mut retry = Retry::new(&TrafficOptions::default());
+        let mut retry = Retry::new(&TrafficOptions::default(), Vec::new());
         let hbone = SocketAddr::from(([10, 0, 0, 1], 15008));
         assert!(retry.may_help(at(1), Some(hbone), &Refusal::RefusedByPeer(503, "CONNECT".into())));
         assert_eq!(retry.pause(), None);
@@ -114,13 +128,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_denial_is_final() {
-        let mut retry = Retry::new(&TrafficOptions::default());
+        let mut retry = Retry::new(&TrafficOptions::default(), Vec::new());
         assert!(!retry.may_help(at(1), None, &Refusal::RefusedByPeer(403, "DENY".into())));
     }
 
     #[tokio::test(start_paused = true)]
     async fn endpoints_tried_are_bounded() {
-        let mut retry = Retry::new(&TrafficOptions::default());
+        let mut retry = Retry::new(&TrafficOptions::default(), Vec::new());
         let tried = (1..=100)
             .take_while(|last| retry.may_help(at(*last), None, &failed(at(*last))))
             .count();

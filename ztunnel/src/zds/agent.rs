@@ -37,7 +37,8 @@ pub struct Announced {
     pub netns: Arc<OwnedFd>,
 }
 
-/// What the ztunnels of this node should serve, and what the newest of them says to it. Cheap to clone.
+/// What the ztunnels of this node should serve, and what the newest of them says to it: during an upgrade there are
+/// two. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Announcements {
     state: Arc<Mutex<State>>,
@@ -66,8 +67,16 @@ struct State {
     complete: bool,
     revision: u64,
     /// What each connected ztunnel last said to each pod; the newest ztunnel's word counts.
-    sessions: BTreeMap<u64, HashMap<Arc<str>, Response>>,
+    sessions: BTreeMap<Session, HashMap<Arc<str>, Response>>,
     next_session: u64,
+}
+
+/// One ztunnel's connection. The newest comes last: that which started last, whoever connected first. One that does
+/// not say when it started is as new as its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Session {
+    started: u64,
+    connection: u64,
 }
 
 #[derive(Debug)]
@@ -131,6 +140,21 @@ impl Announcements {
                 said.remove(uid);
             }
         });
+    }
+
+    /// Whether a pod is announced.
+    pub fn knows(&self, uid: &str) -> bool {
+        self.lock().pods.contains_key(uid)
+    }
+
+    /// As [`Announcements::withdraw`], if the pod was announced in the network namespace with this inode. Whether it was.
+    pub fn withdraw_from(&self, uid: &str, netns: u64) -> bool {
+        let inode = |entry: &Entry| rustix::fs::fstat(&entry.announced.netns).map(|found| found.st_ino).ok();
+        let here = self.lock().pods.get(uid).and_then(inode) == Some(netns);
+        if here {
+            self.withdraw(uid);
+        }
+        here
     }
 
     /// Every pod of the node has been announced: ztunnels release what they were not told.
@@ -217,15 +241,12 @@ async fn serve(packets: &Packets, announcements: &Announcements) -> Ended {
         let Received { packet, descriptors } = answer(packets).await?;
         Ok::<_, Ended>(decode_hello(&packet, descriptors.len())?)
     };
-    if let Err(ended) = greeted.await {
-        return ended;
-    }
+    let number = match greeted.await {
+        Ok(number) => number,
+        Err(ended) => return ended,
+    };
     tracing::info!("a ztunnel connected");
-    let session = announcements.change(|state| {
-        state.next_session += 1;
-        state.sessions.insert(state.next_session, HashMap::new());
-        state.next_session
-    });
+    let session = announcements.change(|state| state.greet(number));
     let ended = tell(packets, announcements, session).await;
     announcements.change(|state| state.sessions.remove(&session));
     match ended {
@@ -238,7 +259,7 @@ async fn serve(packets: &Packets, announcements: &Announcements) -> Ended {
 async fn tell(
     packets: &Packets,
     announcements: &Announcements,
-    session: u64,
+    session: Session,
 ) -> Result<std::convert::Infallible, Ended> {
     let mut changed = announcements.changed.subscribe();
     let mut told = HashMap::new();
@@ -331,7 +352,18 @@ impl State {
         }
     }
 
-    fn said(&mut self, session: u64, uid: &Arc<str>, revision: u64, response: Response) {
+    fn greet(&mut self, number: u64) -> Session {
+        self.next_session += 1;
+        let newest = self.sessions.keys().next_back().map_or(0, |newest| newest.started);
+        let session = Session {
+            started: if number == 0 { newest } else { number },
+            connection: self.next_session,
+        };
+        self.sessions.insert(session, HashMap::new());
+        session
+    }
+
+    fn said(&mut self, session: Session, uid: &Arc<str>, revision: u64, response: Response) {
         let current = self.pods.get(uid).is_some_and(|entry| entry.revision == revision);
         if let Some(said) = self.sessions.get_mut(&session).filter(|_| current) {
             said.insert(uid.clone(), response);

@@ -17,8 +17,9 @@ use super::{
     message::{encode_hello, encode_response},
 };
 
-/// Waits between attempts to reach the agent: the first, and the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+/// Waits between attempts to reach the agent: the first, and the longest. A pod that ran uncaptured is captured no sooner
+/// than an agent that starts is reached, and to find no socket there costs microseconds.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(100));
 
 /// Who serves the pods that the agent announces.
 pub trait Pods: Send {
@@ -34,6 +35,11 @@ pub trait Pods: Send {
 
     /// Every pod of the node has been told on this connection: those served but not told are to be released.
     fn told(&mut self, uids: &HashSet<Arc<str>>);
+
+    /// Which of this node's ztunnels we are: higher the later we started, 0 where nobody numbers them.
+    fn number(&self) -> u64 {
+        0
+    }
 
     /// The connection to the agent was made or lost. What is served goes on.
     fn connected(&mut self, connected: bool);
@@ -79,7 +85,7 @@ async fn session(path: &Path, pods: &mut impl Pods, wait: &mut Duration) -> Ende
         Ok(packets) => packets,
         Err(why) => return Ended::Unreachable(path.to_owned(), why),
     };
-    if let Err(why) = packets.send(&encode_hello(), None).await {
+    if let Err(why) = packets.send(&encode_hello(pods.number()), None).await {
         return Ended::Broken(why);
     }
     pods.connected(true);

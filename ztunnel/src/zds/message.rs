@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use act::config::is_static_uid;
 use prost::Message;
 
 /// Largest packet either side sends or reads, in bytes.
@@ -18,6 +19,13 @@ pub struct Pod {
     pub namespace: Arc<str>,
     /// Its service account.
     pub service_account: Arc<str>,
+}
+
+impl Pod {
+    /// Whether it is a static pod: its node knows it by the hash of its manifest, not by its object's UID.
+    pub fn is_static(&self) -> bool {
+        is_static_uid(&self.uid)
+    }
 }
 
 /// What the agent asks of the ztunnel.
@@ -149,22 +157,24 @@ pub(super) fn decode_response(packet: &[u8], descriptors: usize) -> Result<Respo
     Ok(if ack.error.is_empty() { Ok(()) } else { Err(ack.error) })
 }
 
-/// The ztunnel's first packet.
-pub(super) fn encode_hello() -> Vec<u8> {
-    wire::ZdsHello { version: wire::V1 }.encode_to_vec()
+/// The ztunnel's first packet. `number` is higher the later it started; 0 says nothing.
+pub(super) fn encode_hello(number: u64) -> Vec<u8> {
+    wire::ZdsHello {
+        version: wire::V1,
+        number,
+    }
+    .encode_to_vec()
 }
 
-/// Checks the ztunnel's first packet.
+/// The number in the ztunnel's first packet; 0 where it says none.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn decode_hello(packet: &[u8], descriptors: usize) -> Result<(), Malformed> {
+pub(super) fn decode_hello(packet: &[u8], descriptors: usize) -> Result<u64, Malformed> {
     without_descriptors(packet, descriptors)?;
-    match wire::ZdsHello::decode(packet)
-        .map_err(|_| Malformed::Undecodable("ZdsHello"))?
-        .version
-    {
-        wire::V1 => Ok(()),
+    let hello = wire::ZdsHello::decode(packet).map_err(|_| Malformed::Undecodable("ZdsHello"))?;
+    match hello.version {
+        wire::V1 => Ok(hello.number),
         other => Err(Malformed::Version(other)),
     }
 }
@@ -195,10 +205,13 @@ mod wire {
     /// The only version there is.
     pub(super) const V1: i32 = 1;
 
-    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    /// `number` is ours; others skip a field they do not know.
+    #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
     pub(super) struct ZdsHello {
         #[prost(int32, tag = "1")]
         pub(super) version: i32,
+        #[prost(uint64, tag = "1539")]
+        pub(super) number: u64,
     }
 
     #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -277,7 +290,8 @@ mod tests {
 
     #[test]
     fn the_wire_is_the_fields() {
-        assert_eq!(encode_hello(), [0x08, 0x01]);
+        assert_eq!(encode_hello(0), [0x08, 0x01]);
+        assert_eq!(decode_hello(&encode_hello(7), 0), Ok(7));
         assert_eq!(encode_response(&Ok(())), [0x0a, 0x00]);
         assert_eq!(encode_response(&Err("no".into())), *b"\x0a\x04\x0a\x02no");
         assert_eq!(
@@ -308,7 +322,7 @@ mod tests {
                 Err(Malformed::Descriptors { got: 1, wanted: 0 })
             );
         }
-        assert!(decode_hello(&encode_hello(), 1).is_err());
+        assert!(decode_hello(&encode_hello(0), 1).is_err());
         assert!(decode_response(&encode_response(&Ok(())), 1).is_err());
     }
 

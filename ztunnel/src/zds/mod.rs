@@ -12,7 +12,7 @@ mod socket;
 pub use agent::{Announced, Announcements, listen};
 pub use client::{Pods, connect};
 pub use message::{MAX_PACKET, Malformed, Pod, Request, Response};
-pub use packet::{Listener, Packets, Received};
+pub use packet::{Listener, Packets, ROOM, Received};
 pub use socket::{ListenError, SocketFile, bind};
 
 #[cfg(test)]

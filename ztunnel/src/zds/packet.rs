@@ -25,7 +25,7 @@ use tokio::{
 use super::MAX_PACKET;
 
 /// Room for descriptors of one packet: more than any message may have, so that too many are noticed.
-const ROOM: usize = 4;
+pub const ROOM: usize = 8;
 
 /// Connections that may wait to be accepted.
 const QUEUE: i32 = 128;
@@ -47,7 +47,7 @@ pub struct Listener {
 pub struct Received {
     /// The message; longer than [`MAX_PACKET`] when the packet was (cut after one byte more).
     pub packet: Vec<u8>,
-    /// The descriptors; never more than four, further ones were closed by the kernel.
+    /// The descriptors; never more than [`ROOM`], further ones were closed by the kernel.
     pub descriptors: Vec<OwnedFd>,
 }
 
@@ -78,8 +78,24 @@ impl Packets {
     /// # Errors
     /// When the other side is gone.
     pub async fn send(&self, packet: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let send = || send_now(self.socket.as_fd(), packet, descriptor);
+        self.send_with(packet, descriptor.as_slice()).await
+    }
+
+    /// Sends one packet and as many descriptors as there are, at most [`ROOM`].
+    ///
+    /// # Errors
+    /// When the other side is gone, or there is no room.
+    pub async fn send_with(&self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let send = || send_now(self.socket.as_fd(), packet, descriptors);
         self.socket.async_io(Interest::WRITABLE, send).await
+    }
+
+    /// The user whose process made the other end.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn peer(&self) -> io::Result<u32> {
+        Ok(self.socket.peer_cred()?.uid())
     }
 
     /// Receives one packet; `None` at the end.
@@ -125,12 +141,11 @@ fn unix_socket() -> io::Result<OwnedFd> {
     )?)
 }
 
-fn send_now(socket: BorrowedFd<'_>, packet: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+fn send_now(socket: BorrowedFd<'_>, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(ROOM))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
-    let descriptors = descriptor.as_slice();
     if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::other("no room for a descriptor"));
+        return Err(io::Error::other("no room for so many descriptors"));
     }
     sendmsg(socket, &[IoSlice::new(packet)], &mut beside, SendFlags::NOSIGNAL)?;
     Ok(())

@@ -37,6 +37,7 @@ struct Seen {
     refuse: BTreeMap<String, u32>,
     snapshots: u32,
     connections: u32,
+    number: u64,
 }
 
 impl Told {
@@ -93,10 +94,19 @@ impl Pods for Told {
     fn connected(&mut self, connected: bool) {
         self.change(|seen| seen.connections += u32::from(connected));
     }
+
+    fn number(&self) -> u64 {
+        self.seen.lock().unwrap().number
+    }
 }
 
 fn ztunnel(path: &Path) -> (Told, JoinHandle<()>) {
+    numbered(path, 0)
+}
+
+fn numbered(path: &Path, number: u64) -> (Told, JoinHandle<()>) {
     let told = Told::default();
+    told.change(|seen| seen.number = number);
     let (mut pods, path) = (told.clone(), path.to_owned());
     let task = tokio::spawn(async move { connect(&path, &mut pods).await });
     (told, task)
@@ -203,6 +213,31 @@ async fn a_new_ztunnel_is_told_everything() {
         served(&["a"])(seen) && seen.snapshots == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn of_two_ztunnels_the_word_of_the_one_that_started_last_counts_and_the_other_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("zds.sock");
+    let (announcements, _agent) = agent(&path);
+    announcements.complete();
+    // after a restart of the agent they may come back in any order
+    let (newer, task) = numbered(&path, 20);
+    newer.until("connected", |seen| seen.snapshots == 1).await;
+    let (older, _older) = numbered(&path, 10);
+    older.until("connected", |seen| seen.snapshots == 1).await;
+    newer.change(|seen| seen.refuse.insert("a".to_owned(), u32::MAX));
+    announcements.announce(pod("a"));
+    older.until("both are told", served(&["a"])).await;
+    let said = async {
+        while announcements.standing("a").is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, said).await.unwrap();
+    assert_eq!(announcements.standing("a"), Some(Err("not yet".to_owned())));
+    task.abort();
+    timeout(SOON, announcements.served("a")).await.unwrap();
 }
 
 #[tokio::test]
@@ -344,11 +379,11 @@ async fn a_ztunnel_that_breaks_the_protocol_is_let_go_and_leaks_nothing() {
     }
     let packets = Packets::connect(&path).unwrap();
     let stray = pod("a").netns;
-    packets.send(&encode_hello(), Some(stray.as_fd())).await.unwrap();
+    packets.send(&encode_hello(0), Some(stray.as_fd())).await.unwrap();
     assert!(timeout(SOON, packets.receive()).await.unwrap().unwrap().is_none());
 
     let packets = Packets::connect(&path).unwrap();
-    packets.send(&encode_hello(), None).await.unwrap();
+    packets.send(&encode_hello(0), None).await.unwrap();
     let sent = timeout(SOON, packets.receive()).await.unwrap().unwrap().unwrap();
     assert_eq!(Request::decode(&sent.packet, 0), Ok(Request::SnapshotSent));
     packets.send(b"\x0a\xff", None).await.unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    node::{Node, ZDS, at, outside, permissive, strict},
+    node::{Node, ZDS, at, named, outside, permissive, strict},
     passing::Passing,
     world::{self, Call, PodNet, alone, ipv6, sh, until},
 };
@@ -313,7 +313,7 @@ fn datagrams_pass_counted_unless_guarded() {
                 .unwrap();
             socket
         };
-        let (served, asked) = (bind(&server, 53), bind(&client, 53));
+        let (served, asked, other) = (bind(&server, 53), bind(&client, 53), bind(&server, 5353));
         let ask = |from: &PodNet, to: &std::net::UdpSocket| {
             let socket = bind(from, 0);
             socket.send_to(b"?", to.local_addr().unwrap()).unwrap();
@@ -331,6 +331,18 @@ fn datagrams_pass_counted_unless_guarded() {
         node.put(strict(&server));
         until("guarded", || ask(&client, &served).is_err()).await;
         ask(&server, &asked).expect("the answers to the pod's own questions pass");
+        node.put(named(&server, 53));
+        until("only the port that a policy names is guarded", || {
+            ask(&client, &other).is_ok()
+        })
+        .await;
+        assert!(ask(&client, &served).is_err());
+        node.put(strict(&server));
+        until("guarded again", || ask(&client, &other).is_err()).await;
+        assert!(node.tally.dump()["server"]["datagrams_dropped"].as_u64() > Some(0));
+        node.allow_datagrams();
+        until("allowed by MeshConfig", || ask(&client, &served).is_ok()).await;
+        assert!(ask(&client, &other).is_ok());
     });
 }
 
@@ -367,4 +379,32 @@ fn routing(uid: &str) -> String {
     sh(&format!(
         "ip -n {uid} rule; ip -n {uid} -6 rule 2>/dev/null || true; ip -n {uid} route show table 100 2>/dev/null || true"
     ))
+}
+
+#[test]
+fn a_captured_pod_migrates_what_waits_at_a_closed_listener_and_a_freed_one_as_before() {
+    alone(
+        "capture::a_captured_pod_migrates_what_waits_at_a_closed_listener_and_a_freed_one_as_before",
+        async || {
+            let (off, on) = (PodNet::new("off", 2), PodNet::new("on", 3));
+            let read = |pod: &str| sh(&format!("ip netns exec {pod} sysctl -n net.ipv4.tcp_migrate_req"));
+            sh("ip netns exec on sysctl -qw net.ipv4.tcp_migrate_req=1");
+            assert_eq!((read("off").trim(), read("on").trim()), ("0", "1"));
+            let mut node = Node::start(Path::new(ZDS), &[permissive(&off), permissive(&on)]);
+            let _ztunnel = Passing::start(Path::new(ZDS));
+            for pod in ["off", "on"] {
+                node.state(pod, Some("Captured")).await;
+                assert_eq!(read(pod).trim(), "1");
+            }
+            // the rules are brought up to date: that it was off is not forgotten
+            node.put(strict(&off));
+            until("the new rules stand", || off.nft().contains("counter name old_reset")).await;
+            node.put(outside(&off));
+            node.put(outside(&on));
+            for pod in ["off", "on"] {
+                node.state(pod, None).await;
+            }
+            assert_eq!((read("off").trim(), read("on").trim()), ("0", "1"));
+        },
+    );
 }

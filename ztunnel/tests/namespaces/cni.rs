@@ -9,6 +9,11 @@ use std::{
     time::Duration,
 };
 
+use act::{
+    certs::local::LocalAuthority,
+    hbone::{Connect, Pool, PoolOptions, Target},
+    net::{Dialer, SocketOptions},
+};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, process::Command, task::JoinHandle};
 use ztunnel::{
@@ -19,7 +24,8 @@ use ztunnel::{
 use crate::{
     node::{Node, ZDS, at, outside, permissive, strict},
     passing::Passing,
-    world::{NETNS, PodNet, alone, sh, until},
+    proxy::Ztunnel,
+    world::{NETNS, PodNet, alone, listen, sh, until},
 };
 
 const SOCKET: &str = "/run/cni.sock";
@@ -106,6 +112,7 @@ fn serve(node: &Node, sandboxes: Arc<Sandboxes>) -> JoinHandle<()> {
         reader: node.reader.clone(),
         sandboxes,
         tally: node.tally.clone(),
+        announcements: node.announcements.clone(),
         cluster: None,
         patience: Duration::from_secs(3),
     };
@@ -188,6 +195,53 @@ fn a_new_sandbox_of_a_pod_is_captured_and_the_old_one_let_go() {
 }
 
 #[test]
+fn a_removed_sandboxs_peers_are_told_while_its_network_is_there() {
+    alone(
+        "cni::a_removed_sandboxs_peers_are_told_while_its_network_is_there",
+        async || {
+            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+            server.serve(80);
+            let sandboxes = Sandboxes::new(&Proc::new().0);
+            let namespaces = Namespaces::Node(sandboxes.clone());
+            let node = Node::of(Path::new(ZDS), namespaces, &[permissive(&server)], &[]);
+            let _serving = serve(&node, sandboxes);
+            let authority = Arc::new(LocalAuthority::new().unwrap());
+            let _ztunnel = Ztunnel::join(&authority, &node).await;
+            assert!(call("ADD", "shop", &server, "server").await.ok);
+            let identity = permissive(&server).identity;
+            let target = Target {
+                source: "client".into(),
+                source_address: client.v4,
+                leaf: authority.leaf(&identity).unwrap(),
+                dialer: Dialer {
+                    netns: client.netns.clone(),
+                    mark: None,
+                    options: SocketOptions::default(),
+                },
+                expected: identity,
+                workload: "server".into(),
+                address: at(server.v4, 15008),
+            };
+            let connect = Connect {
+                authority: at(server.v4, 80),
+                client: at(client.v4, 1),
+                host: None,
+                baggage: None,
+                traceparent: None,
+            };
+            let pool = Pool::new(PoolOptions::default());
+            drop(pool.open(&target, &connect).await.unwrap());
+            assert_eq!(pool.tunnels(), 1, "an idle tunnel stays");
+            let tunnels = || sh("ip netns exec server ss -Htn state established sport = :15008");
+            assert!(!tunnels().is_empty());
+            assert!(call("DEL", "shop", &server, "server").await.ok);
+            assert_eq!(tunnels(), "", "when the runtime goes on, no peer has a tunnel");
+            until("the peer has noticed", || pool.tunnels() == 0).await;
+        },
+    );
+}
+
+#[test]
 fn without_the_agent_no_pod_of_the_mesh_starts_and_every_other_does() {
     alone(
         "cni::without_the_agent_no_pod_of_the_mesh_starts_and_every_other_does",
@@ -253,6 +307,22 @@ fn a_running_pod_is_found_by_its_processes_and_only_with_its_own_addresses() {
     );
 }
 
+/// A connection out of a pod on which the other side alone speaks, and what ended it.
+fn a_client_that_only_reads(from: &PodNet, to: &PodNet) -> std::thread::JoinHandle<Option<std::io::ErrorKind>> {
+    let listener = to.netns.run(|| listen(90)).unwrap();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        while std::io::Write::write_all(&mut socket, &[0; 1000]).is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let mut socket = from.netns.run(|| std::net::TcpStream::connect((to.v4, 90))).unwrap();
+    std::thread::spawn(move || {
+        let ended = std::io::copy(&mut socket, &mut std::io::sink());
+        ended.err().map(|why| why.kind())
+    })
+}
+
 #[test]
 fn a_pod_that_ran_uncaptured_is_captured_told_of_and_its_connections_reset() {
     alone(
@@ -260,8 +330,12 @@ fn a_pod_that_ran_uncaptured_is_captured_told_of_and_its_connections_reset() {
         async || {
             let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
             server.serve(80);
+            client.serve(80);
             let mut live = client.call(at(server.v4, 80)).unwrap();
             live.echo().unwrap();
+            let mut outbound = server.call(at(client.v4, 80)).unwrap();
+            outbound.echo().unwrap();
+            let reading = a_client_that_only_reads(&server, &client);
             let proc = Proc::new();
             proc.process(7, 100, UID, "server");
             let mut wanted = permissive(&server);
@@ -272,6 +346,12 @@ fn a_pod_that_ran_uncaptured_is_captured_told_of_and_its_connections_reset() {
             node.state(UID, Some("Captured")).await;
             assert_eq!(node.tally.dump()[UID]["gap"], true);
             live.echo().unwrap_err();
+            let reset = outbound.echo().unwrap_err();
+            assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset, "at once, and told");
+            until("the client that only reads is told", || reading.is_finished()).await;
+            assert_eq!(reading.join().unwrap(), Some(std::io::ErrorKind::ConnectionReset));
+            node.counted(UID, "old_reset", 3).await;
+            server.call(at(client.v4, 80)).unwrap().echo().unwrap();
             // the agent's own restart is no gap
             node.die().await;
             let mut live = client.call(at(server.v4, 80)).unwrap();

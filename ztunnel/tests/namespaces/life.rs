@@ -7,91 +7,15 @@ use std::{
     time::Duration,
 };
 
-use act::{
-    certs::{CertError, Certificates, local::LocalAuthority},
-    process::{Readiness, Workers},
-};
+use act::certs::{CertError, local::LocalAuthority};
 use decide::model::Identity;
-use tokio_util::sync::CancellationToken;
-use ztunnel::{
-    node::{NodePods, Settings},
-    traffic::TrafficOptions,
-    zds,
-};
+use ztunnel::zds;
 
 use crate::{
     node::{Node, ZDS, at, outside, permissive},
+    proxy::{MANY, Ztunnel, listeners},
     world::{Call, PodNet, SOON, alone, sh, until},
 };
-
-/// A real ztunnel, its CA beside it.
-struct Ztunnel {
-    authority: Arc<LocalAuthority>,
-    pods: NodePods,
-    readiness: Readiness,
-    stopping: CancellationToken,
-}
-
-impl Ztunnel {
-    fn start(node: &Node, drain: Duration, connections: usize) -> Self {
-        Self::with(Arc::new(LocalAuthority::new().unwrap()), node, drain, connections)
-    }
-
-    fn with(authority: Arc<LocalAuthority>, node: &Node, drain: Duration, connections: usize) -> Self {
-        let (readiness, stopping) = (Readiness::new(), CancellationToken::new());
-        let settings = Settings {
-            node: "n1".into(),
-            reader: node.reader.clone(),
-            certificates: Certificates::new(authority.clone()),
-            workers: Workers::start(2, "worker").unwrap(),
-            traffic: Arc::new(TrafficOptions {
-                connections,
-                ..TrafficOptions::default()
-            }),
-            drain,
-            stopping: stopping.clone(),
-        };
-        let pods = NodePods::new(settings, readiness.gate("pods"));
-        let mut from_agent = pods.clone();
-        tokio::spawn(async move { zds::connect(Path::new(ZDS), &mut from_agent).await });
-        Self {
-            authority,
-            pods,
-            readiness,
-            stopping,
-        }
-    }
-
-    fn state(&self, name: &str) -> Option<String> {
-        let dump = self.pods.dump();
-        let pod = dump.as_array()?.iter().find(|pod| pod["name"] == name)?.clone();
-        let state = &pod["state"];
-        Some(state.as_str().map_or_else(|| state.to_string(), str::to_owned))
-    }
-
-    async fn reaches(&self, name: &str, wanted: Option<&str>) {
-        until(&format!("{name} is {wanted:?}"), || {
-            self.state(name).as_deref() == wanted
-        })
-        .await;
-    }
-
-    fn open(&self, name: &str) -> u64 {
-        let dump = self.pods.dump();
-        let pod = dump.as_array().unwrap().iter().find(|pod| pod["name"] == name);
-        pod.map_or(0, |pod| pod["open"].as_u64().unwrap())
-    }
-}
-
-const MANY: usize = 1000;
-
-fn listeners(pod: &PodNet) -> usize {
-    let told = sh(&format!("ip netns exec {} ss -Htln", pod.uid));
-    ["15001", "15006", "15008"]
-        .iter()
-        .filter(|port| told.contains(*port))
-        .count()
-}
 
 #[test]
 fn a_pod_is_acknowledged_when_its_leaf_is_there_and_its_listeners_are_open() {
@@ -230,31 +154,6 @@ fn a_pod_has_no_more_connections_than_its_bound() {
             call.echo().unwrap();
         }
     });
-}
-
-#[test]
-fn stopping_closes_the_listeners_and_lets_connections_end() {
-    alone(
-        "life::stopping_closes_the_listeners_and_lets_connections_end",
-        async || {
-            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
-            server.serve(80);
-            let node = Node::start(Path::new(ZDS), &[permissive(&server)]);
-            let ztunnel = Ztunnel::start(&node, SOON, MANY);
-            node.state("server", Some("Captured")).await;
-            let mut live = client.call(at(server.v4, 80)).unwrap();
-            ztunnel.stopping.cancel();
-            until("the listeners are closed", || listeners(&server) == 0).await;
-            live.echo().unwrap();
-            client.call(at(server.v4, 80)).unwrap_err();
-            let pods = ztunnel.pods.clone();
-            let ended = tokio::spawn(async move { pods.ended().await });
-            tokio::task::yield_now().await;
-            assert!(!ended.is_finished());
-            drop(live);
-            tokio::time::timeout(SOON, ended).await.unwrap().unwrap();
-        },
-    );
 }
 
 #[test]

@@ -8,9 +8,13 @@
 
 mod capture;
 mod cni;
+mod excluded;
 mod life;
 mod names;
+mod near;
 mod node;
 mod passing;
 mod probes;
+mod proxy;
+mod upgrade;
 mod world;

@@ -143,7 +143,12 @@ fn names_of_ours_are_answered_and_everything_else_goes_on_byte_for_byte() {
                 })
                 .await;
                 let update = [0x12, 0x34, 5 << 3, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3];
-                let others = [query("web.shop.svc.cluster.local"), update.to_vec(), vec![7; 1400], vec![1]];
+                let others = [
+                    query("web.shop.svc.cluster.local"),
+                    update.to_vec(),
+                    vec![7; 1400],
+                    vec![1],
+                ];
                 for other in &others {
                     assert_eq!(ask(&client, to, other).unwrap(), turned(other));
                 }

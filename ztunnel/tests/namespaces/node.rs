@@ -8,7 +8,10 @@ use std::{
 
 use act::{config::Reader, process::Readiness};
 use decide::{
-    model::{Capture, ExternalService, Identity, MeshSettings, MtlsMode, MtlsRules, Phase, PolicySet, Workload},
+    model::{
+        Action, AppliedPolicy, Capture, Datagrams, Exclusions, ExternalService, Fence, Identity, MeshSettings,
+        MtlsMode, MtlsRules, ObjectRef, Operation, Phase, Policy, PolicySet, PortMatch, Rule, Workload,
+    },
     snapshot::Snapshot,
 };
 use tokio::task::JoinHandle;
@@ -92,6 +95,23 @@ impl Node {
         (self.publish)(self.snapshot.clone());
     }
 
+    /// Lets datagrams in whatever policies ask for.
+    pub fn allow_datagrams(&mut self) {
+        self.snapshot.version += 1;
+        self.snapshot.mesh = Arc::new(MeshSettings {
+            datagrams: Datagrams::Allow,
+            ..MeshSettings::default()
+        });
+        (self.publish)(self.snapshot.clone());
+    }
+
+    /// What a pod's connections bypass the mesh for.
+    pub fn exclude(&mut self, uid: &str, exclusions: Exclusions) {
+        self.snapshot.version += 1;
+        self.snapshot.exclusions.insert(uid.into(), Arc::new(exclusions));
+        (self.publish)(self.snapshot.clone());
+    }
+
     pub async fn state(&self, uid: &str, wanted: Option<&str>) {
         let told = || self.tally.dump()[uid]["state"].as_str().map(str::to_owned);
         until(&format!("{uid} is {wanted:?}, but {:?}", self.tally.dump()), || {
@@ -136,6 +156,7 @@ pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
         owner: pod.uid.into(),
         ports: vec![],
         probed: Vec::new(),
+        fence: Fence::default(),
         capture,
         phase: Phase::Ready,
         waypoint: None,
@@ -151,6 +172,38 @@ pub fn permissive(pod: &PodNet) -> Workload {
 
 pub fn strict(pod: &PodNet) -> Workload {
     workload(pod, Capture::Captured, MtlsMode::Strict)
+}
+
+/// A pod of which a policy names this port.
+pub fn named(pod: &PodNet, port: u16) -> Workload {
+    let policy = Policy {
+        object: ObjectRef {
+            kind: "AuthorizationPolicy".into(),
+            namespace: "shop".into(),
+            name: "named".into(),
+        },
+        action: Action::Deny,
+        rules: vec![Rule {
+            to: vec![Operation {
+                ports: vec![PortMatch::Is(port)],
+                ..Operation::default()
+            }],
+            ..Rule::default()
+        }],
+        dry_run: false,
+        broken: None,
+    };
+    let policies = PolicySet {
+        policies: vec![AppliedPolicy {
+            policy: Arc::new(policy),
+            ports: None,
+        }],
+        ..PolicySet::default()
+    };
+    Workload {
+        policies: Arc::new(policies),
+        ..permissive(pod)
+    }
 }
 
 pub fn outside(pod: &PodNet) -> Workload {

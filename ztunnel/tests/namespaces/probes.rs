@@ -11,7 +11,7 @@ use std::{
 
 use decide::model::Workload;
 use tokio::task::JoinHandle;
-use ztunnel::capture::{Guard, Host, PodNamespace, Ports, ProbeOptions};
+use ztunnel::capture::{Guard, Host, PodNamespace, Ports, ProbeOptions, Terms};
 
 use crate::{
     node::{Node, ZDS, at, permissive},
@@ -121,11 +121,12 @@ async fn capture(host: &Host, pod: &PodNet) {
     let strict = Guard {
         tcp: Ports::all(),
         datagrams: Ports::all(),
+        outbound: false,
     };
     let terms = Terms {
         guard: strict,
         probes,
-        names: false,
+        ..Terms::default()
     };
     namespace.capture(&terms).await.unwrap();
 }
@@ -171,38 +172,58 @@ fn mode(host: &Host) -> String {
 fn the_kubelets_probes_pass_with_neither_agent_nor_ztunnel_and_nothing_else_does() {
     alone(
         "probes::the_kubelets_probes_pass_with_neither_agent_nor_ztunnel_and_nothing_else_does",
+        only_the_kubelet_passes,
+    );
+}
+
+#[test]
+fn a_kubelet_is_told_from_others_where_cgroup_v2_is_mounted_alone() {
+    alone(
+        "probes::a_kubelet_is_told_from_others_where_cgroup_v2_is_mounted_alone",
         async || {
-            let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
-            server.serve(PROBED);
-            server.serve(NOT_PROBED);
-            let cgroup = Cgroup::new("kubelet");
-            let mut kubelet = Kubelet::start(&cgroup);
-            let host = Host::new(ProbeOptions::default());
-            let agent = run(&host);
-            for (pod, node) in families(&server) {
-                assert_eq!(kubelet.probe(at(pod, PROBED)), node.to_string(), "before");
-                call_from(at(node, 61500), at(pod, PROBED)).expect("so can everybody");
-            }
-            capture(&host, &server).await;
-            assert_eq!(mode(&host), "cgroup", "{}", host.dump());
-            agent.abort();
-            for (pod, node) in families(&server) {
-                for _ in 0..3 {
-                    assert_eq!(kubelet.probe(at(pod, PROBED)), node.to_string(), "{}", server.nft());
-                }
-                assert_eq!(kubelet.probe(at(pod, NOT_PROBED)), "refused");
-                Call::to(at(pod, PROBED)).expect_err("another process of the host");
-                for source in [61000, 61500, 61999] {
-                    call_from(at(node, source), at(pod, PROBED)).expect_err("with the kubelet's source port");
-                }
-                client.call(at(pod, PROBED)).expect_err("another pod");
-            }
-            let claimed = client
-                .netns
-                .run(|| call_from(at(client.v4, 61500), at(server.v4, PROBED)));
-            claimed.expect_err("another pod, with the kubelet's source port");
+            sh("umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup");
+            let mounts = sh("cat /proc/self/mountinfo");
+            let versions = mounts.lines().filter(|line| line.contains(" - cgroup"));
+            assert!(
+                versions.clone().all(|line| line.contains(" /sys/fs/cgroup ")),
+                "{mounts}"
+            );
+            assert_eq!(versions.count(), 1, "{mounts}");
+            only_the_kubelet_passes().await;
         },
     );
+}
+
+async fn only_the_kubelet_passes() {
+    let (server, client) = (PodNet::new("server", 2), PodNet::new("client", 3));
+    server.serve(PROBED);
+    server.serve(NOT_PROBED);
+    let cgroup = Cgroup::new("kubelet");
+    let mut kubelet = Kubelet::start(&cgroup);
+    let host = Host::new(ProbeOptions::default());
+    let agent = run(&host);
+    for (pod, node) in families(&server) {
+        assert_eq!(kubelet.probe(at(pod, PROBED)), node.to_string(), "before");
+        call_from(at(node, 61500), at(pod, PROBED)).expect("so can everybody");
+    }
+    capture(&host, &server).await;
+    assert_eq!(mode(&host), "cgroup", "{}", host.dump());
+    agent.abort();
+    for (pod, node) in families(&server) {
+        for _ in 0..3 {
+            assert_eq!(kubelet.probe(at(pod, PROBED)), node.to_string(), "{}", server.nft());
+        }
+        assert_eq!(kubelet.probe(at(pod, NOT_PROBED)), "refused");
+        Call::to(at(pod, PROBED)).expect_err("another process of the host");
+        for source in [61000, 61500, 61999] {
+            call_from(at(node, source), at(pod, PROBED)).expect_err("with the kubelet's source port");
+        }
+        client.call(at(pod, PROBED)).expect_err("another pod");
+    }
+    let claimed = client
+        .netns
+        .run(|| call_from(at(client.v4, 61500), at(server.v4, PROBED)));
+    claimed.expect_err("another pod, with the kubelet's source port");
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Whole ways of connections through the traffic of captured pods, in one process.
 
 mod mesh;
+mod near;
+mod policy;
+mod seen;
+mod shortage;
+mod sockets;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -98,6 +103,34 @@ fn the_application_sees_its_client_through_a_tunnel() {
 }
 
 #[test]
+fn no_stream_is_opened_in_a_tunnel_to_a_pod_that_is_gone() {
+    inside("no_stream_is_opened_in_a_tunnel_to_a_pod_that_is_gone", || async {
+        let mut mesh = Mesh::new();
+        configure(&mut mesh, &[pod("client", CLIENT), pod("server", SERVER)]);
+        let client = mesh.capture_and_listen("client", CLIENT);
+        mesh.capture_and_listen("server", SERVER);
+        let application = application("10.77.0.2:8080").await;
+        let mut ours = client.connect("10.77.0.2:8080").await;
+        talk(&mut ours, &mut accepted(&application).await).await;
+        assert_eq!(client.traffic.tunnels(), 1);
+        // the address changes hands: another pod has it, and nobody has told the old one's ztunnel to go
+        mesh.change(|snapshot| {
+            snapshot.remove_workload("server");
+            snapshot.put_workload(Arc::new(pod("other", SERVER)));
+        });
+        assert!(is_reset(&mut client.connect("10.77.0.2:8080").await).await);
+        let heard = timeout(Duration::from_millis(100), application.accept()).await;
+        assert!(heard.is_err(), "nothing came by the old tunnel");
+        let swept = async {
+            while client.traffic.tunnels() > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, swept).await.expect("the old tunnel leaves the pool");
+    });
+}
+
+#[test]
 fn a_denied_client_is_reset_and_the_application_hears_nothing() {
     inside("a_denied_client_is_reset_and_the_application_hears_nothing", || async {
         let mut mesh = Mesh::new();
@@ -109,6 +142,35 @@ fn a_denied_client_is_reset_and_the_application_hears_nothing() {
         assert!(is_reset(&mut client.connect("10.77.0.2:8080").await).await);
         assert!(is_reset(&mut server.plaintext_from(OTHER, 8080).await).await);
         assert!(timeout(Duration::from_millis(50), application.accept()).await.is_err());
+    });
+}
+
+#[test]
+fn a_proof_is_answered_by_the_other_ztunnel_and_no_application_hears_of_it() {
+    let test = "a_proof_is_answered_by_the_other_ztunnel_and_no_application_hears_of_it";
+    inside(test, || async {
+        let mut mesh = Mesh::new();
+        configure(&mut mesh, &[pod("client", CLIENT), pod("other", OTHER)]);
+        mesh.change(|snapshot| snapshot.put_workload(with_policies(pod("server", SERVER), deny_everything())));
+        let client = mesh.capture_and_listen("client", CLIENT);
+        let server = mesh.capture_and_listen("server", SERVER);
+        let application = application("10.77.0.2:15022").await;
+        let line = |mut socket: TcpStream| async move {
+            let mut line = String::new();
+            let read = timeout(LONG, socket.read_to_string(&mut line)).await;
+            read.expect("in time").map(|_| line)
+        };
+        let proven = line(client.connect("10.77.0.2:15022").await).await.expect("a line");
+        assert_eq!(proven, "proven spiffe://cluster.local/ns/shop/sa/client\n");
+        assert!(is_reset(&mut server.plaintext_from(OTHER, 15022).await).await);
+        assert!(timeout(Duration::from_millis(50), application.accept()).await.is_err());
+
+        // Nobody serves the other pod: the line says what was tried.
+        let refused = line(client.connect("10.77.0.3:15022").await).await.expect("a line");
+        assert!(
+            refused.starts_with("refused ") && refused.contains("10.77.0.3:15008"),
+            "{refused}"
+        );
     });
 }
 

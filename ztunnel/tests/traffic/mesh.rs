@@ -10,24 +10,25 @@ use std::{
 };
 
 use act::{
-    certs::{Certificates, Hold, local::LocalAuthority},
+    certs::{Certificates, Hold, Leaf, local::LocalAuthority},
     config::Reader,
-    hbone::{Pool, PoolOptions, Target},
+    hbone::{Budget, Pool, PoolOptions, Target},
     net::{Dialer, Listen, Netns, listen},
 };
 use decide::{
     model::{
-        Action, AppliedPolicy, Capture, Endpoint, MeshSettings, ObjectRef, Phase, Policy, PolicySet, Rule, Service,
-        ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
+        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet,
+        Rule, Service, ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
     },
     snapshot::Snapshot,
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    task::LocalSet,
+    task::{JoinHandle, LocalSet},
     time::timeout,
 };
-use ztunnel::traffic::{Pod, Traffic, TrafficOptions};
+use tokio_util::sync::CancellationToken;
+use ztunnel::traffic::{Neighbour, Pod, Traffic, TrafficOptions};
 
 /// Generous bound of whatever is waited for.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -37,6 +38,7 @@ const INSIDE: &str = "WEFT_TEST_INSIDE";
 pub(crate) const CLIENT: &str = "10.77.0.1";
 pub(crate) const SERVER: &str = "10.77.0.2";
 pub(crate) const OTHER: &str = "10.77.0.3";
+pub(crate) const FOURTH: &str = "10.77.0.4";
 pub(crate) const OUTSIDE: &str = "10.99.0.1";
 
 /// Runs a test in a network namespace of its own: again, as a process of its own.
@@ -68,7 +70,7 @@ fn interface() {
         assert!(status.expect("ip (iproute2) is needed").success(), "ip {arguments}");
     };
     ip("link set lo up");
-    for address in [CLIENT, SERVER, OTHER, OUTSIDE] {
+    for address in [CLIENT, SERVER, OTHER, FOURTH, OUTSIDE] {
         ip(&format!("addr add {address}/32 dev lo"));
         if address != CLIENT {
             ip(&format!(
@@ -84,8 +86,14 @@ pub(crate) struct Mesh {
     publisher: Box<dyn Fn(Snapshot)>,
     reader: Reader,
     certificates: Certificates,
+    /// Who signs.
+    pub(crate) authority: Arc<LocalAuthority>,
     holds: Vec<Hold>,
+    served: Served,
 }
+
+/// Pods that this process serves, by UID.
+type Served = Arc<Mutex<HashMap<String, Traffic>>>;
 
 impl Mesh {
     /// Nothing configured yet.
@@ -98,12 +106,15 @@ impl Mesh {
         let mut snapshot = Snapshot::empty(Arc::new(settings));
         snapshot.complete = true;
         let (publisher, reader) = Reader::new(snapshot.clone());
+        let authority = Arc::new(LocalAuthority::new().expect("an authority"));
         Self {
             snapshot,
             publisher: Box::new(move |snapshot| publisher.publish(snapshot)),
             reader,
-            certificates: Certificates::new(Arc::new(LocalAuthority::new().expect("an authority"))),
+            certificates: Certificates::new(authority.clone()),
+            authority,
             holds: Vec::new(),
+            served: Served::default(),
         }
     }
 
@@ -119,6 +130,7 @@ impl Mesh {
         self.holds.push(self.certificates.hold(&pod(name, address).identity));
         let origins: Origins = Arc::default();
         let known = origins.clone();
+        let served = self.served.clone();
         let traffic = Traffic::new(Pod {
             uid: name.into(),
             reader: self.reader.clone(),
@@ -129,10 +141,28 @@ impl Mesh {
                 let known = known.lock().expect("whole");
                 known.get(&from).copied().map_or_else(|| socket.local_addr(), Ok)
             }),
+            budget: Budget::default(),
+            neighbours: Arc::new(move |uid| {
+                let served = served.lock().expect("whole");
+                Some(Neighbour {
+                    traffic: served.get(uid)?.clone(),
+                    place: None,
+                    ended: CancellationToken::new(),
+                })
+            }),
             options: Arc::new(options),
         });
+        self.served
+            .lock()
+            .expect("whole")
+            .insert(name.to_owned(), traffic.clone());
         let ip = ip(address);
-        Captured { traffic, ip, origins }
+        Captured {
+            traffic,
+            ip,
+            origins,
+            listeners: Mutex::default(),
+        }
     }
 
     /// As [`Mesh::capture`], listening to everything.
@@ -144,14 +174,30 @@ impl Mesh {
         captured
     }
 
+    /// A pod is about to be served by somebody else.
+    pub(crate) fn leave(&self, name: &str) {
+        self.served.lock().expect("whole").remove(name);
+    }
+
+    /// Wants an identity no longer.
+    pub(crate) fn let_go(&mut self, identity: &Identity) {
+        self.holds.retain(|hold| hold.identity != *identity);
+    }
+
+    /// A leaf of this identity, for who is no captured pod.
+    pub(crate) async fn leaf(&mut self, identity: &Identity) -> Arc<Leaf> {
+        self.holds.push(self.certificates.hold(identity));
+        self.certificates.leaf(identity).await.expect("a leaf")
+    }
+
     /// A way to ask the pod at `address` for streams, with the identity of `name` and without a ztunnel.
     pub(crate) async fn stranger(&mut self, name: &str, expected: &Workload) -> (Pool, Target) {
         let identity = pod(name, CLIENT).identity;
-        self.holds.push(self.certificates.hold(&identity));
+        let leaf = self.leaf(&identity).await;
         let target = Target {
             source: name.into(),
             source_address: ip(CLIENT),
-            leaf: self.certificates.leaf(&identity).await.expect("a leaf"),
+            leaf,
             dialer: Dialer::own(),
             expected: expected.identity.clone(),
             workload: expected.uid.clone(),
@@ -168,6 +214,7 @@ pub(crate) struct Captured {
     pub(crate) traffic: Traffic,
     ip: IpAddr,
     origins: Origins,
+    listeners: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Captured {
@@ -176,11 +223,12 @@ impl Captured {
         let address = Listen {
             address: (self.ip, port).into(),
             transparent: false,
+            shared: false,
         };
         let listener = listen(&Netns::own(), address).expect("listens");
         let listener = TcpListener::from_std(listener).expect("in a runtime");
         let traffic = self.traffic.clone();
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let traffic = traffic.clone();
                 tokio::spawn(async move {
@@ -192,12 +240,28 @@ impl Captured {
                 });
             }
         });
+        self.listeners.lock().expect("whole").push(listening);
     }
 
     /// A connection of the pod's application, redirected.
     pub(crate) async fn connect(&self, to: impl AsRef<str>) -> TcpStream {
         let to = to.as_ref().parse().expect("an address");
         self.redirected(self.ip, (self.ip, ports::OUTBOUND).into(), to).await
+    }
+
+    /// As [`Captured::connect`], from another address of the application's choice.
+    pub(crate) async fn connect_as(&self, from: &str, to: &str) -> TcpStream {
+        let to = to.parse().expect("an address");
+        self.redirected(ip(from), (self.ip, ports::OUTBOUND).into(), to).await
+    }
+
+    /// Stops listening.
+    pub(crate) async fn close(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.lock().expect("whole"));
+        for listener in listeners {
+            listener.abort();
+            let _ = listener.await;
+        }
     }
 
     /// A plaintext connection towards the pod, redirected.
@@ -235,6 +299,7 @@ pub(crate) fn pod(name: &str, address: &str) -> Workload {
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,
@@ -265,9 +330,11 @@ pub(crate) fn echo_service(address: &str, pods: &[&Workload]) -> Service {
                 node: Some(pod.node.clone()),
                 ports: [(80, 8080)].into(),
                 ready: true,
+                leaving: false,
             })
             .collect(),
         publish_not_ready: false,
+        tiers: Arc::default(),
         waypoint: None,
         policies: Arc::default(),
         routes: Arc::new([]),
@@ -296,22 +363,27 @@ pub(crate) fn waypoint(name: &str, pods: &[&Workload]) -> Waypoint {
 
 /// Policies that deny everything.
 pub(crate) fn deny_everything() -> Arc<PolicySet> {
+    Arc::new(PolicySet {
+        policies: vec![policy("nobody", Action::Deny, vec![Rule::default()])],
+        ..PolicySet::default()
+    })
+}
+
+/// A policy of these rules, on every port.
+pub(crate) fn policy(name: &str, action: Action, rules: Vec<Rule>) -> AppliedPolicy {
     let policy = Policy {
         object: ObjectRef {
             kind: "AuthorizationPolicy".into(),
             namespace: "shop".into(),
-            name: "nobody".into(),
+            name: name.into(),
         },
-        action: Action::Deny,
-        rules: vec![Rule::default()],
+        action,
+        rules,
         dry_run: false,
         broken: None,
     };
-    Arc::new(PolicySet {
-        policies: vec![AppliedPolicy {
-            policy: Arc::new(policy),
-            ports: None,
-        }],
-        ..PolicySet::default()
-    })
+    AppliedPolicy {
+        policy: Arc::new(policy),
+        ports: None,
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Admin;
 
-/// `/config_dump`: process, readiness, mesh, workloads, services, waypoints, policies, problems, certificates,
+/// `/config_dump`: process, readiness, mesh, workloads, services, external services, waypoints, policies, problems, certificates,
 /// and what the process adds.
 pub(super) fn everything(admin: &Admin) -> Value {
     let mut dump = process(admin);
@@ -27,6 +27,10 @@ pub(super) fn everything(admin: &Admin) -> Value {
         put(
             "services",
             sorted(snapshot.services.values().map(|it| (it.key.clone(), value(it)))),
+        );
+        put(
+            "externalServices",
+            sorted(snapshot.external.values().map(|it| (it.key.clone(), value(it)))),
         );
         put(
             "waypoints",

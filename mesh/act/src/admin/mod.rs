@@ -1,6 +1,6 @@
 //! Admin, metrics and readiness endpoints of a process: a `match` on hyper, on loopback and, if asked, on a
 //! Unix socket that `weft` finds. Comes in: HTTP/1.1 requests of operators and scrapers. Goes out: what the
-//! process knows, as JSON. Never: anything that changes traffic.
+//! process knows, as JSON. Never: anything that changes traffic. `/proof` makes one connection of our own.
 
 mod dump;
 mod listen;
@@ -10,6 +10,8 @@ mod tests;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -53,7 +55,21 @@ pub struct Admin {
     pub readiness: Readiness,
     /// Further parts of `/config_dump`, by name.
     pub parts: Vec<(&'static str, Part)>,
+    /// Proves the way from a pod of this node to another pod; `None` where no pod is served.
+    pub prover: Option<Prover>,
 }
+
+/// What is to be proven: that what the one pod dials reaches the other's ztunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// UID of a pod that this process serves.
+    pub from: String,
+    /// UID of any captured pod.
+    pub to: String,
+}
+
+/// Answers what a real connection showed, or one plain sentence why there is none.
+pub type Prover = Arc<dyn Fn(Way) -> BoxFuture<'static, Result<Value, String>> + Send + Sync>;
 
 /// A part of `/config_dump`, made when asked.
 pub type Part = Arc<dyn Fn() -> Value + Send + Sync>;

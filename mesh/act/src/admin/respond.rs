@@ -7,6 +7,7 @@ use hyper::{
     body::{Bytes, Incoming},
     header::CONTENT_TYPE,
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Admin, dump};
@@ -51,6 +52,7 @@ pub(super) async fn respond(admin: &Admin, scope: Scope, request: Request<Incomi
         }
         (Scope::Admin, &Method::POST, "/logging") => set_level(admin, request.uri().query()),
         (Scope::Admin, &Method::POST, "/why") => explain(admin, request.into_body()).await,
+        (Scope::Admin, &Method::POST, "/proof") => prove(admin, request.into_body()).await,
         _ => text(
             StatusCode::NOT_FOUND,
             format!(
@@ -72,6 +74,7 @@ GET  /certs           certificates held, without keys
 GET  /logging         the log level
 POST /logging?level=  changes the log level
 POST /why             explains one connection or request (what `weft why` asks)
+POST /proof           connects from one captured pod to the ztunnel of another, and tells how it went (`weft check`)
 ";
 
 fn ready(admin: &Admin) -> Response<Full<Bytes>> {
@@ -101,21 +104,31 @@ fn set_level(admin: &Admin, query: Option<&str>) -> Response<Full<Bytes>> {
     }
 }
 
-async fn explain(admin: &Admin, body: Incoming) -> Response<Full<Bytes>> {
-    let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
-        return text(
-            StatusCode::BAD_REQUEST,
-            format!("the question is longer than {BODY_LIMIT} bytes or broke off\n"),
-        );
+/// The question in a body, or a sentence for who asks so that it cannot be understood.
+async fn question<Q: DeserializeOwned>(body: Incoming) -> Result<Q, String> {
+    let read = Limited::new(body, BODY_LIMIT).collect().await;
+    let body = read.map_err(|_| format!("the question is longer than {BODY_LIMIT} bytes or broke off\n"))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| format!("the question cannot be understood: {error}\n"))
+}
+
+async fn prove(admin: &Admin, body: Incoming) -> Response<Full<Bytes>> {
+    let way = match question(body).await {
+        Ok(way) => way,
+        Err(why) => return text(StatusCode::BAD_REQUEST, why),
     };
-    let question: Question = match serde_json::from_slice(&body.to_bytes()) {
+    let Some(prover) = &admin.prover else {
+        return text(StatusCode::NOT_FOUND, "this process serves no pods\n".into());
+    };
+    match prover(way).await {
+        Ok(shown) => json(&shown),
+        Err(sentence) => text(StatusCode::UNPROCESSABLE_ENTITY, format!("{sentence}\n")),
+    }
+}
+
+async fn explain(admin: &Admin, body: Incoming) -> Response<Full<Bytes>> {
+    let question: Question = match question(body).await {
         Ok(question) => question,
-        Err(error) => {
-            return text(
-                StatusCode::BAD_REQUEST,
-                format!("the question cannot be understood: {error}\n"),
-            );
-        }
+        Err(why) => return text(StatusCode::BAD_REQUEST, why),
     };
     let Some(reader) = &admin.reader else {
         return text(

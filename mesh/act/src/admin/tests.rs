@@ -1,6 +1,6 @@
 //! The endpoints over a real Unix socket.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use decide::{model::MeshSettings, snapshot::Snapshot};
 use http_body_util::{BodyExt, Full};
@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, AdminOptions};
+use super::{Admin, AdminOptions, Prover, Way};
 use crate::{config::Reader, process::Readiness, telemetry::Metrics};
 
 async fn ask(socket: &Path, method: Method, path: &str, body: &str) -> (u16, String) {
@@ -35,7 +35,8 @@ fn admin(readiness: Readiness) -> Admin {
         metrics: Metrics::install(),
         logs: None,
         readiness,
-        parts: vec![("pods", std::sync::Arc::new(|| serde_json::json!(["a"])))],
+        prover: None,
+        parts: vec![("pods", Arc::new(|| serde_json::json!(["a"])))],
     }
 }
 
@@ -119,4 +120,36 @@ async fn a_socket_left_by_a_dead_process_is_replaced_but_a_file_is_not() {
         .expect_err("taken");
     assert!(failure.to_string().contains("--admin-socket"), "{failure}");
     assert_eq!(std::fs::read_to_string(&file).expect("still there"), "precious");
+}
+
+#[tokio::test]
+async fn a_proof_is_made_only_where_pods_are_served_and_only_for_a_whole_question() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (without, with) = (folder.path().join("a.sock"), folder.path().join("b.sock"));
+    let shutdown = CancellationToken::new();
+    let served = admin(Readiness::new()).serve(&options(&without), &shutdown).await;
+    served.expect("serves");
+    let prover: Prover = Arc::new(|way: Way| {
+        Box::pin(async move {
+            match &*way.to {
+                "there" => Ok(serde_json::json!({ "identity": way.from })),
+                _ => Err("a NetworkPolicy is in the way".to_owned()),
+            }
+        })
+    });
+    let proving = Admin {
+        prover: Some(prover),
+        ..admin(Readiness::new())
+    };
+    proving.serve(&options(&with), &shutdown).await.expect("serves");
+
+    let question = |to: &str| serde_json::json!({ "from": "a", "to": to }).to_string();
+    assert_eq!(ask(&without, Method::POST, "/proof", &question("there")).await.0, 404);
+    assert_eq!(ask(&with, Method::POST, "/proof", "{}").await.0, 400);
+    assert_eq!(ask(&with, Method::GET, "/proof", "").await.0, 404);
+    let (status, shown) = ask(&with, Method::POST, "/proof", &question("there")).await;
+    assert!(status == 200 && shown.contains("identity"), "{shown}");
+    let refused = ask(&with, Method::POST, "/proof", &question("nowhere")).await;
+    assert_eq!(refused, (422, "a NetworkPolicy is in the way\n".to_owned()));
+    shutdown.cancel();
 }

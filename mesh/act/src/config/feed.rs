@@ -17,6 +17,8 @@ pub enum Change {
     Reject(Problem),
     /// The rejections of this object are over.
     Accept(ObjectRef),
+    /// Whether every NetworkPolicy there is was told; until one says so, they count as unread.
+    Fences(bool),
     /// The first list of every kind is complete.
     Complete,
 }

@@ -16,7 +16,7 @@ mod reader;
 mod translate;
 
 pub use feed::{Change, Feed};
-pub use objects::{FieldError, Object, Origin};
+pub use objects::{FieldError, MIRROR, Object, Origin, is_static_uid};
 pub use options::{Source, SourceError, SourceOptions};
 pub use reader::Reader;
 pub use translate::{CAPTURE, EXCLUDED, MODE, is_enabled};

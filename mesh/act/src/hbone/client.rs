@@ -1,68 +1,39 @@
 //! One tunnel that we made, and the CONNECTs in it.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::Bytes;
 use decide::model::Refusal;
-use h2::{Reason, client::SendRequest};
-use http::StatusCode;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep, timeout},
-};
+use http::{Response, StatusCode};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Connect, Stream, TunnelOptions, connect::refused_by_peer, keepalive::keepalive};
+use super::{
+    Connect, Stream, StreamError, Transport, TunnelOptions,
+    connect::refused_by_peer,
+    core::{Broke, Flow, Shared, remember},
+    driver::Driver,
+    frames::{Endpoint, Reason, Side},
+    keepalive::keepalive,
+    stream::Handle,
+};
 
 /// How often an expired tunnel, or one beside another, is looked at for being empty.
 const SOON: Duration = Duration::from_secs(7);
 /// How long a tunnel that is given up may take to say so.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Bytes to read and write.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-/// What a tunnel runs over: an authenticated connection.
-pub struct Transport {
-    pub(super) io: Box<dyn Io>,
-    pub(super) until: Instant,
-}
-
-impl std::fmt::Debug for Transport {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Transport").finish_non_exhaustive()
-    }
-}
-
-impl Transport {
-    /// An authenticated connection, and when the first of its two leaves ends.
-    pub fn new(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, until: SystemTime) -> Self {
-        Self {
-            io: Box::new(io),
-            until: instant(until),
-        }
-    }
-}
-
-/// The same moment on the clock that timers run by.
-pub(super) fn instant(moment: SystemTime) -> Instant {
-    // Further than any leaf lives, and not too far for the timer.
-    const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
-    let left = moment.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now() + left.min(FOREVER)
-}
-
 /// A tunnel we made.
 #[derive(Debug)]
 pub(super) struct ClientTunnel {
     pub(super) state: Arc<State>,
-    requests: SendRequest<Bytes>,
+    shared: Arc<Shared>,
 }
 
 /// What a tunnel's users and its driver share.
@@ -95,12 +66,9 @@ pub(super) enum ConnectError {
 
 impl ClientTunnel {
     /// Speaks HTTP/2 over `transport`. The second value is to be spawned.
-    pub(super) async fn over(
-        transport: Transport,
-        surplus: bool,
-        options: &TunnelOptions,
-    ) -> Result<(Self, Driver), h2::Error> {
-        let (requests, connection) = options.client().handshake(transport.io).await?;
+    pub(super) fn over(transport: Transport, surplus: bool, options: &TunnelOptions) -> (Self, Driving) {
+        let endpoint = Endpoint::<Flow>::new(Side::Client, options.frames(Side::Client));
+        let shared = Shared::new(endpoint, options.send_buffer);
         let state = Arc::new(State {
             streams: AtomicUsize::new(0),
             opened: AtomicU64::new(0),
@@ -108,18 +76,24 @@ impl ClientTunnel {
             until: transport.until,
             surplus,
         });
-        let driver = Driver {
-            connection,
+        let driving = Driving {
+            driver: Driver::new(shared.clone(), transport.wire),
             state: state.clone(),
             options: options.clone(),
         };
-        Ok((Self { state, requests }, driver))
+        (Self { state, shared }, driving)
     }
 
     /// A place for one more stream, if there is one.
     pub(super) fn reserve(&self, most: usize) -> Option<Slot> {
-        let most = most.min(self.requests.current_max_send_streams());
         let state = &self.state;
+        let most = {
+            let core = self.shared.lock();
+            if core.leaving || core.ended().is_some() {
+                return None;
+            }
+            most.min(core.endpoint.most_streams())
+        };
         if state.closed.load(Relaxed) || Instant::now() >= state.until || state.streams.load(Relaxed) >= most {
             return None;
         }
@@ -134,64 +108,86 @@ impl ClientTunnel {
     }
 
     /// For a CONNECT of its own, so that nobody waits behind another's.
-    pub(super) fn requests(&self) -> SendRequest<Bytes> {
-        self.requests.clone()
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+}
+
+impl Drop for ClientTunnel {
+    /// Nobody will ask for another stream.
+    fn drop(&mut self) {
+        self.shared.lock().leave();
     }
 }
 
 /// Asks for a stream, and waits for the answer. Bound the time outside.
-pub(super) async fn connect(
-    requests: SendRequest<Bytes>,
-    slot: Slot,
-    connect: &Connect,
-) -> Result<Stream, ConnectError> {
-    let lost = |error: h2::Error| {
-        ConnectError::TunnelLost(Refusal::ConnectFailed(connect.authority, error.to_string().into()))
-    };
+pub(super) async fn connect(shared: Arc<Shared>, slot: Slot, connect: &Connect) -> Result<Stream, ConnectError> {
+    let failed = |why: String| Refusal::ConnectFailed(connect.authority, why.into());
     let request = connect
         .request()
         .map_err(|error| ConnectError::Refused(Refusal::Malformed(error.to_string().into())))?;
-    let mut requests = requests.ready().await.map_err(lost)?;
-    let (answer, sender) = requests.send_request(request, false).map_err(lost)?;
-    // Held beyond this, the handle would keep the tunnel from ending.
-    drop(requests);
-    let answer = match answer.await {
-        Ok(answer) => answer,
-        Err(error) if error.is_reset() && error.reason() != Some(Reason::REFUSED_STREAM) => {
-            return Err(ConnectError::Refused(Refusal::ConnectFailed(
-                connect.authority,
-                error.to_string().into(),
-            )));
-        }
-        Err(error) => return Err(lost(error)),
+    let opened = {
+        let mut core = shared.lock();
+        let opened = match core.ended() {
+            Some(why) => Err(why.to_string()),
+            None => core
+                .endpoint
+                .open(&request, Flow::default())
+                .map_err(|error| error.to_string()),
+        };
+        core.kick();
+        opened
     };
-    if answer.status() != StatusCode::OK {
-        return Err(ConnectError::Refused(refused_by_peer(&answer)));
+    let number = opened.map_err(|why| ConnectError::TunnelLost(failed(why)))?;
+    let handle = Handle::new(shared, number, Some(slot));
+    match poll_fn(|context| poll_answer(&handle, context)).await {
+        Ok(answer) if answer.status() == StatusCode::OK => Ok(Stream::new(handle)),
+        Ok(answer) => Err(ConnectError::Refused(refused_by_peer(&answer))),
+        Err(Broke::Reset(reason)) if reason != Reason::REFUSED_STREAM => Err(ConnectError::Refused(failed(
+            StreamError::from(Broke::Reset(reason)).to_string(),
+        ))),
+        Err(broke) => Err(ConnectError::TunnelLost(failed(StreamError::from(broke).to_string()))),
     }
-    Ok(Stream::new(answer.into_body(), sender, Some(Arc::new(slot))))
 }
 
-/// What moves a tunnel's frames.
-pub(super) struct Driver {
-    connection: h2::client::Connection<Box<dyn Io>, Bytes>,
+fn poll_answer(handle: &Handle, context: &Context<'_>) -> Poll<Result<Box<Response<()>>, Broke>> {
+    let mut core = handle.shared.lock();
+    let Some(flow) = core.endpoint.user(handle.number) else {
+        return Poll::Pending;
+    };
+    if let Some(answer) = flow.answer.take() {
+        return Poll::Ready(Ok(answer));
+    }
+    if let Some(broke) = &flow.broken {
+        return Poll::Ready(Err(broke.clone()));
+    }
+    remember(&mut flow.reader, context);
+    Poll::Pending
+}
+
+/// What runs a tunnel of ours.
+pub(super) struct Driving {
+    driver: Driver,
     state: Arc<State>,
     options: TunnelOptions,
 }
 
-impl Driver {
+impl Driving {
     /// Runs the tunnel to its end: its own, a PING unanswered, or nobody wanting it any more. `retire` is asked
     /// to forget an unused tunnel, and says whether it did.
     pub(super) async fn run(mut self, retire: impl Fn() -> bool + Send) -> Arc<str> {
-        let pings = self.connection.ping_pong();
+        let shared = self.driver.shared.clone();
         let why: Arc<str> = tokio::select! {
-            ended = &mut self.connection => return ended.map_or_else(|error| error.to_string().into(), |()| "closed".into()),
-            why = keepalive(pings, &self.options) => why,
+            why = poll_fn(|context| self.driver.poll(context)) => why,
+            why = keepalive(shared.clone(), self.options.clone()) => why,
             () = unused(&self.state, &self.options, retire) => {
-                let _ = timeout(FAREWELL, &mut self.connection).await;
+                shared.lock().leave();
+                let _ = timeout(FAREWELL, poll_fn(|context| self.driver.poll(context))).await;
                 "unused".into()
             }
         };
         self.state.closed.store(true, Relaxed);
+        shared.lock().fail(&why);
         why
     }
 }

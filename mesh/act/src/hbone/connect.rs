@@ -48,6 +48,19 @@ impl Traceparent {
         }
     }
 
+    /// The same trace, from us on: `parent` is our randomness.
+    pub fn onward(self, parent: u64) -> Self {
+        Self {
+            parent: parent.max(1),
+            ..self
+        }
+    }
+
+    /// The trace's id, not zero.
+    pub fn trace(&self) -> u128 {
+        self.trace
+    }
+
     /// Reads the header's value; `None` when anything about it is not as it must be.
     pub fn parse(value: &str) -> Option<Self> {
         let mut parts = value.split('-');
@@ -191,7 +204,7 @@ pub(super) fn refused(refusal: &Refusal) -> Response<()> {
 }
 
 /// What a peer's answer means, if it is no 200.
-pub(super) fn refused_by_peer(response: &Response<h2::RecvStream>) -> Refusal {
+pub(super) fn refused_by_peer<B>(response: &Response<B>) -> Refusal {
     let said = |name: &str| {
         response
             .headers()

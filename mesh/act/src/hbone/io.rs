@@ -61,7 +61,7 @@ impl AsyncWrite for StreamIo {
         }
         let credit = ready!(self.sender.poll_credit(context, from.len().min(PIECE)))?;
         let piece = from.get(..credit).unwrap_or(from);
-        let sent = self.sender.send(Bytes::copy_from_slice(piece));
+        let sent = self.sender.send(piece);
         self.sender.give_back();
         sent?;
         Poll::Ready(Ok(piece.len()))

@@ -1,15 +1,28 @@
 //! HBONE: tunnels (HTTP/2 over mutual TLS) and the streams in them (one CONNECT each). Client pool, server,
 //! and the relay between a stream and a socket. Never: decisions.
 //!
-//! Everything above a [`Stream`] knows only chunks in, chunks out, credit and reset, so that the frames below
-//! it can be read and written by other code one day.
+//! ```text
+//! socket - transport (records opened and sealed) - driver - frames (HTTP/2, pure) - core - streams - relay - socket
+//! ```
+//!
+//! One task per tunnel, the driver, reads and writes large, once in a round of the runtime's loop. It writes what
+//! came in straight to the socket at the end of a stream; a relay reads that socket straight into what the tunnel
+//! will send.
 
+mod budget;
+mod buffers;
 mod client;
 mod connect;
+mod core;
+mod driver;
+mod frames;
+mod intake;
 mod io;
 mod keepalive;
 mod options;
+mod passage;
 mod patience;
+mod pipe;
 mod plain;
 mod pool;
 mod relay;
@@ -18,14 +31,17 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod transport;
+mod turn;
 
-pub use client::Transport;
+pub use budget::{Budget, Held, LEAST};
 pub use connect::{Connect, Traceparent, baggage, printable};
 pub use io::StreamIo;
 pub use options::TunnelOptions;
 pub use patience::Patience;
 pub use plain::relay_plain;
-pub use pool::{Key, Pool, PoolOptions, Target};
+pub use pool::{Key, Pool, PoolOptions, TUNNELS, Target};
 pub use relay::relay;
 pub use server::{Incoming, Tunnel};
 pub use stream::{Receiver, Sender, Stream, StreamError};
+pub use transport::Transport;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::frames::{Settings, Side};
+
 /// Windows, frames, bounds and timers of a tunnel. The defaults are what measurements favour: a stream window
 /// at HTTP/2's own 64 KiB would halve the speed of one stream.
 #[derive(Debug, Clone)]
@@ -16,7 +18,7 @@ pub struct TunnelOptions {
     pub streams_served: u32,
     /// Streams we open in one tunnel before we make a second one.
     pub streams_used: usize,
-    /// Bytes of one stream that wait to be written to the tunnel.
+    /// Bytes of all streams that wait to be written to the tunnel.
     pub send_buffer: usize,
     /// Time from accepted socket to finished handshakes.
     pub handshake: Duration,
@@ -32,11 +34,6 @@ pub struct TunnelOptions {
 const CLIENT_HEADERS: u32 = 16 * 1024;
 /// Header list we accept from a client, in bytes.
 const SERVER_HEADERS: u32 = 64 * 1024;
-/// Streams that were reset here and are remembered, so that what the peer sent meanwhile is ignored, not an error.
-const REMEMBERED_RESETS: usize = 1024;
-/// Overhead of small frames that wait to be read: bounds memory that the windows do not see.
-const SMALL_FRAMES: usize = 16 * 1024 * 1024;
-
 impl Default for TunnelOptions {
     fn default() -> Self {
         Self {
@@ -55,32 +52,17 @@ impl Default for TunnelOptions {
 }
 
 impl TunnelOptions {
-    pub(super) fn client(&self) -> h2::client::Builder {
-        let mut builder = h2::client::Builder::new();
-        builder
-            .initial_window_size(self.stream_window)
-            .initial_connection_window_size(self.tunnel_window)
-            .max_frame_size(self.frame)
-            .max_header_list_size(CLIENT_HEADERS)
-            .max_send_buffer_size(self.send_buffer)
-            .max_concurrent_reset_streams(REMEMBERED_RESETS)
-            .data_frame_budget(SMALL_FRAMES)
-            .initial_max_send_streams(self.streams_used)
-            .enable_push(false);
-        builder
-    }
-
-    pub(super) fn server(&self) -> h2::server::Builder {
-        let mut builder = h2::server::Builder::new();
-        builder
-            .initial_window_size(self.stream_window)
-            .initial_connection_window_size(self.tunnel_window)
-            .max_frame_size(self.frame)
-            .max_header_list_size(SERVER_HEADERS)
-            .max_send_buffer_size(self.send_buffer)
-            .max_concurrent_streams(self.streams_served)
-            .max_concurrent_reset_streams(REMEMBERED_RESETS)
-            .data_frame_budget(SMALL_FRAMES);
-        builder
+    pub(super) fn frames(&self, side: Side) -> Settings {
+        Settings {
+            stream_window: self.stream_window,
+            window: self.tunnel_window,
+            frame: self.frame,
+            streams: self.streams_served,
+            head: match side {
+                Side::Client => CLIENT_HEADERS,
+                Side::Server => SERVER_HEADERS,
+            },
+            opened: u32::try_from(self.streams_used).unwrap_or(u32::MAX),
+        }
     }
 }

@@ -15,10 +15,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::StreamError;
-use crate::telemetry::Outcome;
+use super::{Budget, StreamError};
+use crate::telemetry::{FLOW_TICK, Outcome};
 
-/// How long a connection may stay silent.
+/// How long a connection may stay silent, and what it may use.
 #[derive(Debug, Clone)]
 pub struct Patience {
     /// With both directions open.
@@ -27,6 +27,11 @@ pub struct Patience {
     pub half_closed: Duration,
     /// How often bytes are counted and silence is looked at.
     pub tick: Duration,
+    /// Pipes that one worker lends at a time for bulk between two sockets, each of up to 1 MiB; where none is left,
+    /// bulk is copied.
+    pub pipes: usize,
+    /// What flows between two sockets may hold in memory and pipes, together with all others that share it.
+    pub budget: Budget,
 }
 
 impl Default for Patience {
@@ -34,7 +39,9 @@ impl Default for Patience {
         Self {
             idle: Duration::from_secs(24 * 3600),
             half_closed: Duration::from_secs(600),
-            tick: Duration::from_secs(15),
+            tick: FLOW_TICK,
+            pipes: 64,
+            budget: Budget::default(),
         }
     }
 }
@@ -48,6 +55,13 @@ pub(super) struct Progress {
     pub(super) forth: AtomicU64,
     pub(super) back: AtomicU64,
     half_closed: AtomicBool,
+}
+
+impl Progress {
+    /// Bytes went to the socket.
+    pub(super) fn back(&self, bytes: usize) {
+        self.back.fetch_add(bytes as u64, Relaxed);
+    }
 }
 
 /// How a direction broke.

@@ -26,11 +26,19 @@ use super::{
 use crate::{
     certs::Leaf,
     net::Dialer,
+    telemetry::Bound,
     tls::{self, TlsError},
 };
 
 /// Tunnels lost under one CONNECT before its caller is told.
 const MOST_LOST: usize = 3;
+
+/// Tunnels of one pool.
+pub const TUNNELS: Bound = Bound {
+    name: "pod-tunnels",
+    flag: "--pod-tunnels",
+    what: "tunnels of one pod are open",
+};
 
 /// Everything that makes two tunnels different. Always compared as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +55,8 @@ pub struct Key {
     pub workload: Arc<str>,
     /// Where it accepts HBONE.
     pub address: SocketAddr,
+    /// Which connection alone it is for; 0: any of them.
+    pub apart: u64,
 }
 
 /// Where a tunnel leads, and as whom.
@@ -75,6 +85,8 @@ pub struct PoolOptions {
     pub deadline: Duration,
     /// Most tunnels, those being made included.
     pub tunnels: usize,
+    /// Whether connections share tunnels. Without it each has one of its own, and a whole handshake: for measuring.
+    pub shared: bool,
     /// How the tunnels are tuned.
     pub tunnel: TunnelOptions,
 }
@@ -84,6 +96,7 @@ impl Default for PoolOptions {
         Self {
             deadline: Duration::from_secs(10),
             tunnels: 1024,
+            shared: true,
             tunnel: TunnelOptions::default(),
         }
     }
@@ -138,13 +151,37 @@ impl Pool {
     /// Why not: the dial or handshake failed, the deadline passed, a bound is reached, or the peer refused
     /// ([`Refusal::RefusedByPeer`], with its own words).
     pub async fn open(&self, target: &Target, connect: &Connect) -> Result<Stream, Refusal> {
-        let key = target.key();
+        let key = Key {
+            apart: self.apart(),
+            ..target.key()
+        };
         self.open_by(&key, &|| Box::pin(dial(target.clone())), connect).await
+    }
+
+    /// What sets the next connection's tunnel apart from those of others.
+    fn apart(&self) -> u64 {
+        if self.shared.options.shared {
+            return 0;
+        }
+        self.shared.dials.fetch_add(1, Relaxed) + 1
     }
 
     /// Tunnels open now.
     pub fn tunnels(&self) -> usize {
         self.shared.lock().values().map(|entry| entry.tunnels.len()).sum()
+    }
+
+    /// Takes out the tunnels of every key that is not wanted: streams in them live on, no new one comes.
+    pub fn retain(&self, wanted: impl Fn(&Key) -> bool) {
+        let entries = self.shared.lock();
+        let gone = entries.iter().filter(|(key, _)| !wanted(key));
+        let gone: Vec<_> = gone
+            .flat_map(|(key, entry)| entry.tunnels.iter().map(move |tunnel| (key.clone(), tunnel.clone())))
+            .collect();
+        drop(entries);
+        for (key, tunnel) in gone {
+            self.shared.forget(&key, &tunnel);
+        }
     }
 
     /// Whether nothing is left of any peer.
@@ -169,7 +206,7 @@ impl Pool {
                     Checkout::Wait(dialing) => dialing.await?,
                     Checkout::Tunnel(tunnel, slot) => {
                         reached.store(true, Relaxed);
-                        match ask(tunnel.requests(), slot, connect).await {
+                        match ask(tunnel.shared(), slot, connect).await {
                             Ok(stream) => return Ok(stream),
                             Err(ConnectError::Refused(refusal)) => return Err(refusal),
                             Err(ConnectError::TunnelLost(refusal)) => {
@@ -212,9 +249,7 @@ impl Pool {
             .map(|entry| entry.tunnels.len() + usize::from(entry.dialing.is_some()))
             .sum();
         if made >= options.tunnels {
-            return Err(Refusal::Overloaded(
-                format!("{} tunnels of one pod are open", options.tunnels).into(),
-            ));
+            return Err(TUNNELS.reached(options.tunnels));
         }
         let entry = entries.entry(key.clone()).or_default();
         let surplus = !entry.tunnels.is_empty();
@@ -238,9 +273,7 @@ async fn make(attempt: Attempt, surplus: bool, dial: BoxFuture<Result<Transport,
     let address = attempt.key.address;
     let made = timeout(options.deadline, async {
         let transport = dial.await?;
-        ClientTunnel::over(transport, surplus, &options.tunnel)
-            .await
-            .map_err(|error| Refusal::ConnectFailed(address, error.to_string().into()))
+        Ok(ClientTunnel::over(transport, surplus, &options.tunnel))
     });
     let (tunnel, driver) = made
         .await
@@ -331,6 +364,7 @@ impl Target {
             expected: self.expected.clone(),
             workload: self.workload.clone(),
             address: self.address,
+            apart: 0,
         }
     }
 }
@@ -342,7 +376,7 @@ async fn dial(target: Target) -> Result<Transport, Refusal> {
         .connect(target.address)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let (io, peer) = tls::connect(&target.leaf, socket, &target.expected)
+    let (channel, peer) = tls::connect(&target.leaf, socket, &target.expected)
         .await
         .map_err(|error| match error {
             TlsError::Io(why) => failed(why.to_string()),
@@ -359,7 +393,7 @@ async fn dial(target: Target) -> Result<Transport, Refusal> {
         peer_serial = %peer.serial(),
         "tunnel established"
     );
-    Ok(Transport::new(io, peer.not_after().min(target.leaf.not_after)))
+    Ok(Transport::secured(channel, peer.not_after().min(target.leaf.not_after)))
 }
 
 /// `reached`: a tunnel was there, and only its answer was not.

@@ -3,32 +3,37 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io::{self, IoSlice},
-    sync::atomic::Ordering::Relaxed,
+    io::IoSlice,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::net::TcpStream;
 
 use super::{
     Patience, Receiver, Sender, Stream, StreamError,
-    patience::{Broken, Count, Fragile, Progress, both, errored},
-    socket::{SCRATCH, finish, read, scratch},
+    core::{Broke, QUANTUM, remember},
+    frames::Reason,
+    passage::Passage,
+    patience::{Broken, Count, both, errored},
+    socket::{finish, read_slices, write_slices},
 };
 use crate::telemetry::Outcome;
 
-/// Bytes taken from the stream before they are written, while the socket takes them.
-const GATHER: usize = 256 * 1024;
+/// Bytes read at once from a socket that has little to say; one that fills them has much.
+const MESSAGE: usize = 4096;
+/// Bytes read at once from a socket that has much to say.
+const BULK: usize = 256 * 1024;
 /// Chunks written at once.
 const SLICES: usize = 64;
-/// Chunks below this are copied together while the socket takes nothing: many of them would cost more memory
-/// than the window, which counts only their bytes, lets on.
-const SMALL: usize = 4096;
 
 /// Passes everything between a socket and a stream until both sides have finished, with half-close and reset as
 /// what they are. `count` is told of bytes from the socket and to it since the last call, on each tick and at
 /// the end. When `stop` resolves before that, or the future is dropped, both sides are reset.
+///
+/// What the socket sends is read straight into what the tunnel will send; what comes in, the tunnel's driver writes
+/// straight to the socket, and only what that does not take at once waits here.
 pub async fn relay(
     socket: TcpStream,
     stream: Stream,
@@ -36,170 +41,152 @@ pub async fn relay(
     stop: impl Future<Output = Outcome>,
     count: Count<'_>,
 ) -> Outcome {
-    let mut socket = Fragile::new(socket);
+    let passage = Arc::new(Passage::new(socket));
     let (mut receiver, mut sender) = stream.split();
-    let progress = Progress::default();
+    receiver.lead_to(&passage);
     let outcome = both(
-        upload(&socket.socket, &mut sender, &progress),
-        download(&mut receiver, &socket.socket, &progress),
-        errored(&socket.socket),
+        upload(&mut sender, &passage),
+        poll_fn(|context| receiver.poll_download(context, &passage)),
+        errored(&passage.socket),
         stop,
-        (&progress, patience, count),
+        (&passage.progress, patience, count),
     )
     .await;
-    socket.settle(&outcome);
-    if outcome != Outcome::Closed {
+    if outcome == Outcome::Closed {
+        passage.settle();
+    } else {
         sender.reset();
     }
     outcome
 }
 
-/// Ends in order, too, when the peer needs no more: what it has sent is then still on its way to the socket.
-async fn upload(socket: &TcpStream, sender: &mut Sender, progress: &Progress) -> Result<(), Broken> {
-    match send_all(socket, sender, progress).await {
-        Err(Broken::Stream(StreamError::Enough)) => Ok(()),
-        ended => ended,
-    }
-}
-
-async fn send_all(socket: &TcpStream, sender: &mut Sender, progress: &Progress) -> Result<(), Broken> {
+/// Passes on what the socket sends, to its end. Ends in order, too, when the peer needs no more: what it has sent is
+/// then still on its way to the socket.
+async fn upload(sender: &mut Sender, passage: &Passage) -> Result<(), Broken> {
     loop {
-        // Credit is asked for only once there is something to send: it would be missing elsewhere meanwhile.
-        poll_fn(|context| readable_or_broken(socket, sender, context)).await?;
-        let credit = tokio::select! {
+        match poll_fn(|context| sender.poll_upload(context, passage)).await {
+            Ok(Upload::Waits) => {}
+            Ok(Upload::Ended) | Err(Broken::Stream(StreamError::Enough)) => return Ok(()),
+            Err(broken) => return Err(broken),
+        }
+        tokio::select! {
             biased;
-            credit = sender.credit(SCRATCH) => credit?,
-            broken = errored(socket) => return Err(broken),
-        };
-        let chunk = scratch(|buffer| {
-            let buffer = buffer.get_mut(..credit).unwrap_or_default();
-            read(socket, buffer)
-                .map(|got| got.map(|length| Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default())))
-        })?;
-        match chunk {
-            Some(chunk) if chunk.is_empty() => {
-                sender.give_back();
-                sender.finish()?;
-                return Ok(());
-            }
-            Some(chunk) => {
-                progress.forth.fetch_add(chunk.len() as u64, Relaxed);
-                sender.send(chunk)?;
-            }
-            None => {}
+            granted = sender.credit(QUANTUM) => match granted {
+                Ok(_) => {}
+                Err(StreamError::Enough) => return Ok(()),
+                Err(broken) => return Err(broken.into()),
+            },
+            // Nobody reads the socket meanwhile, so that nobody else would notice.
+            broken = errored(&passage.socket) => return Err(broken),
         }
-        sender.give_back();
     }
 }
 
-fn readable_or_broken(socket: &TcpStream, sender: &mut Sender, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-    if let Poll::Ready(broken) = sender.poll_broken(context) {
-        return Poll::Ready(Err(broken.into()));
-    }
-    Poll::Ready(Ok(ready!(socket.poll_read_ready(context))?))
+/// Why passing on stopped.
+enum Upload {
+    /// The socket has more to say than the stream may send.
+    Waits,
+    /// Everything is said.
+    Ended,
 }
 
-async fn download(receiver: &mut Receiver, socket: &TcpStream, progress: &Progress) -> Result<(), Broken> {
-    let mut queue = Queue::default();
-    loop {
-        match receiver.chunk().await? {
-            Some(chunk) => queue.push(chunk),
-            None => return Ok(finish(socket)?),
+impl Sender {
+    fn poll_upload(&mut self, context: &mut Context<'_>, passage: &Passage) -> Poll<Result<Upload, Broken>> {
+        let number = self.handle.number;
+        if let Poll::Ready(broken) = self.handle.poll_broken(context) {
+            return Poll::Ready(Err(broken.into()));
         }
-        let mut ended = false;
-        while !queue.chunks.is_empty() {
-            let written = poll_fn(|context| {
-                ended |= queue.fill(receiver, GATHER, context)?;
-                loop {
-                    match queue.write(socket) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        written => return Poll::Ready(written.map_err(Broken::from)),
-                    }
-                    if socket.poll_write_ready(context)?.is_pending() {
-                        ended |= queue.fill(receiver, usize::MAX, context)?;
-                        queue.condense();
-                        return Poll::Pending;
-                    }
-                }
-            })
-            .await?;
-            progress.back.fetch_add(written as u64, Relaxed);
-            receiver.release(written);
-        }
-        if ended {
-            return Ok(finish(socket)?);
-        }
-        // An idle connection holds no buffer.
-        queue = Queue::default();
-    }
-}
-
-/// Chunks on their way to the socket.
-#[derive(Default)]
-struct Queue {
-    chunks: VecDeque<Bytes>,
-    bytes: usize,
-}
-
-impl Queue {
-    fn push(&mut self, chunk: Bytes) {
-        self.bytes += chunk.len();
-        if !chunk.is_empty() {
-            self.chunks.push_back(chunk);
-        }
-    }
-
-    /// Takes what the stream has ready, up to `most` bytes in all; says whether the stream has ended.
-    fn fill(&mut self, receiver: &mut Receiver, most: usize, context: &mut Context<'_>) -> Result<bool, Broken> {
-        while self.bytes < most {
-            match receiver.poll_chunk(context)? {
-                Poll::Ready(Some(chunk)) => self.push(chunk),
-                Poll::Ready(None) => return Ok(true),
-                Poll::Pending => break,
-            }
-        }
-        Ok(false)
-    }
-
-    /// Writes what the socket takes at once.
-    fn write(&mut self, socket: &TcpStream) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut filled = 0;
-        for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
-            *slice = IoSlice::new(chunk);
-            filled += 1;
-        }
-        let written = socket.try_write_vectored(slices.get(..filled).unwrap_or_default())?;
-        self.bytes -= written;
-        let mut rest = written;
-        while let Some(chunk) = self.chunks.front_mut() {
-            if rest < chunk.len() {
-                chunk.advance(rest);
-                break;
-            }
-            rest -= chunk.len();
-            self.chunks.pop_front();
-        }
-        Ok(written)
-    }
-
-    /// Copies the last chunks together while they are many and small.
-    fn condense(&mut self) {
         loop {
-            let small = self
-                .chunks
-                .iter()
-                .rev()
-                .take_while(|chunk| chunk.len() < SMALL)
-                .take(SLICES)
-                .count();
-            if small < SLICES {
-                return;
+            // A turn is asked for only once there is something to send: it would be missing elsewhere meanwhile.
+            ready!(passage.socket.poll_read_ready(context))?;
+            let want = if self.bulk { BULK } else { MESSAGE };
+            let mut core = self.handle.shared.lock();
+            let Poll::Ready(grant) = core.poll_grant(number, want, context)? else {
+                return Poll::Ready(Ok(Upload::Waits));
+            };
+            core.widen(grant);
+            let came = core
+                .endpoint
+                .send_from(number, grant, |pieces| read_slices(&passage.socket, pieces))?;
+            match came {
+                Some(0) => {
+                    core.give_back(number);
+                    drop(core);
+                    self.finish()?;
+                    return Poll::Ready(Ok(Upload::Ended));
+                }
+                Some(length) => {
+                    // Room for bulk is laid out only for those who have filled less.
+                    self.bulk = length >= MESSAGE;
+                    passage.progress.forth.fetch_add(length as u64, Relaxed);
+                    core.spend(number, length);
+                }
+                None => {}
             }
-            let tail = self.chunks.split_off(self.chunks.len() - small);
-            let mut together = BytesMut::with_capacity(tail.iter().map(Bytes::len).sum());
-            tail.iter().for_each(|chunk| together.extend_from_slice(chunk));
-            self.chunks.push_back(together.freeze());
+            core.give_back(number);
         }
     }
+}
+
+impl Receiver {
+    /// Has what comes in written to a socket.
+    fn lead_to(&self, passage: &Arc<Passage>) {
+        if let Some(flow) = self.handle.shared.lock().endpoint.user(self.handle.number) {
+            flow.outlet = Some(passage.clone());
+        }
+    }
+
+    /// Passes on what the socket did not take at once, to the end of the stream.
+    fn poll_download(&mut self, context: &mut Context<'_>, passage: &Passage) -> Poll<Result<(), Broken>> {
+        let number = self.handle.number;
+        loop {
+            let mut core = self.handle.shared.lock();
+            let Some(flow) = core.endpoint.user(number) else {
+                return Poll::Ready(Err(StreamError::Reset("forgotten".into()).into()));
+            };
+            if let Some(error) = flow.failed.take() {
+                return Poll::Ready(Err(error.into()));
+            }
+            if flow.queue.is_empty() {
+                return match &flow.broken {
+                    _ if flow.ended => Poll::Ready(Ok(finish(&passage.socket)?)),
+                    Some(Broke::Reset(Reason::NO_ERROR)) => Poll::Ready(Ok(finish(&passage.socket)?)),
+                    Some(broke) => Poll::Ready(Err(StreamError::from(broke.clone()).into())),
+                    None => {
+                        remember(&mut flow.reader, context);
+                        Poll::Pending
+                    }
+                };
+            }
+            if passage.socket.poll_write_ready(context)?.is_pending() {
+                remember(&mut flow.reader, context);
+                return Poll::Pending;
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            for (slice, chunk) in slices.iter_mut().zip(&flow.queue) {
+                *slice = IoSlice::new(chunk);
+            }
+            let filled = flow.queue.len().min(SLICES);
+            let written = write_slices(&passage.socket, slices.get(..filled).unwrap_or_default())?;
+            let written = written.unwrap_or_default();
+            passage.progress.back(written);
+            advance(&mut flow.queue, written);
+            core.endpoint.release(number, written);
+            core.kick();
+        }
+    }
+}
+
+/// Takes written bytes from the front.
+fn advance(queue: &mut VecDeque<BytesMut>, mut written: usize) {
+    while let Some(chunk) = queue.front_mut() {
+        if written < chunk.len() {
+            chunk.advance(written);
+            return;
+        }
+        written -= chunk.len();
+        queue.pop_front();
+    }
+    // An idle connection holds no buffer.
+    queue.shrink_to_fit();
 }

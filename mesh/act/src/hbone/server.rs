@@ -1,12 +1,16 @@
 //! One tunnel that a peer made, and the CONNECTs in it.
 
-use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use bytes::Bytes;
 use decide::model::Refusal;
 use futures_util::{FutureExt, future::BoxFuture};
-use h2::server::{Connection, SendResponse};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep_until, timeout},
@@ -14,9 +18,12 @@ use tokio::{
 
 use super::{
     Stream, StreamError, Traceparent, Transport, TunnelOptions,
-    client::Io,
     connect::{authority, forwarded_host, refused},
+    core::{Flow, Shared},
+    driver::Driver,
+    frames::{Endpoint, Head, Side},
     keepalive::keepalive,
+    stream::Handle,
 };
 use crate::{
     certs::Leaf,
@@ -25,7 +32,7 @@ use crate::{
 
 /// A tunnel that a peer made. Frames move only while [`Tunnel::next`] is awaited: answer streams elsewhere.
 pub struct Tunnel {
-    connection: Connection<Box<dyn Io>, Bytes>,
+    driver: Driver,
     dead: BoxFuture<'static, Arc<str>>,
     until: Instant,
     leaving: bool,
@@ -35,8 +42,7 @@ pub struct Tunnel {
 pub struct Incoming {
     headers: HeaderMap,
     authority: Result<SocketAddr, Refusal>,
-    frames: h2::RecvStream,
-    answer: SendResponse<Bytes>,
+    handle: Handle,
 }
 
 impl Tunnel {
@@ -47,11 +53,11 @@ impl Tunnel {
     pub async fn accept(socket: TcpStream, leaf: &Leaf, options: &TunnelOptions) -> Result<(Self, Peer), Refusal> {
         let from = socket.peer_addr().ok();
         timeout(options.handshake, async {
-            let (io, peer) = tls::accept(leaf, socket).await.map_err(|error| match error {
+            let (channel, peer) = tls::accept(leaf, socket).await.map_err(|error| match error {
                 TlsError::Io(why) | TlsError::Handshake(why) => Refusal::PeerNotVerified(why),
             })?;
             let until = peer.not_after().min(leaf.not_after);
-            let tunnel = Self::over(Transport::new(io, until), options).await?;
+            let tunnel = Self::over(Transport::secured(channel, until), options).await?;
             tracing::info!(
                 target: "tunnel",
                 direction = "inbound",
@@ -76,16 +82,20 @@ impl Tunnel {
     /// # Errors
     /// When the peer speaks something else.
     pub async fn over(transport: Transport, options: &TunnelOptions) -> Result<Self, Refusal> {
-        let mut connection = options
-            .server()
-            .handshake(transport.io)
+        let endpoint = Endpoint::<Flow>::new(Side::Server, options.frames(Side::Server));
+        let shared = Shared::new(endpoint, options.send_buffer);
+        let mut driver = Driver::new(shared.clone(), transport.wire);
+        let spoken = poll_fn(|context| match driver.poll(context) {
+            Poll::Ready(why) => Poll::Ready(Err(why)),
+            Poll::Pending if shared.lock().endpoint.is_introduced() => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        });
+        spoken
             .await
-            .map_err(|error| Refusal::Malformed(format!("no HTTP/2: {error}").into()))?;
-        let pings = connection.ping_pong();
-        let options = options.clone();
+            .map_err(|why| Refusal::Malformed(format!("no HTTP/2: {why}").into()))?;
         Ok(Self {
-            connection,
-            dead: async move { keepalive(pings, &options).await }.boxed(),
+            dead: keepalive(shared, options.clone()).boxed(),
+            driver,
             until: transport.until,
             leaving: false,
         })
@@ -96,16 +106,15 @@ impl Tunnel {
     pub async fn next(&mut self) -> Option<Incoming> {
         loop {
             tokio::select! {
-                accepted = self.connection.accept() => match accepted? {
-                    Ok((request, answer)) => {
-                        let incoming = Incoming::new(request, answer);
+                incoming = poll_fn(|context| self.driver.poll_incoming(context)) => match incoming {
+                    Ok(incoming) => {
                         if Instant::now() < self.until {
                             return Some(incoming);
                         }
                         incoming.refuse(&Refusal::PeerNotVerified("the certificates of this tunnel have ended".into()));
                     }
-                    Err(error) => {
-                        tracing::debug!(target: "tunnel", %error, "inbound tunnel ended");
+                    Err(why) => {
+                        tracing::debug!(target: "tunnel", %why, "inbound tunnel ended");
                         return None;
                     }
                 },
@@ -121,19 +130,27 @@ impl Tunnel {
     /// Asks the peer to open no more streams (GOAWAY); those there are go on while [`Tunnel::next`] is awaited.
     pub fn drain(&mut self) {
         self.leaving = true;
-        self.connection.graceful_shutdown();
+        self.driver.shared.lock().drain();
     }
 }
 
 impl Incoming {
-    fn new(request: Request<h2::RecvStream>, answer: SendResponse<Bytes>) -> Self {
-        let authority = authority(&request);
-        let (head, frames) = request.into_parts();
+    fn new(head: Head, handle: Handle) -> Self {
+        let malformed = |why: String| Err(Refusal::Malformed(why.into()));
+        let (headers, authority) = match head {
+            Head::Request(request) => {
+                let authority = authority(&request);
+                (request.into_parts().0.headers, authority)
+            }
+            Head::TooLong(most) => {
+                let why = format!("the head of the CONNECT is longer than {most} bytes");
+                (HeaderMap::new(), malformed(why))
+            }
+        };
         Self {
-            headers: head.headers,
+            headers,
             authority,
-            frames,
-            answer,
+            handle,
         }
     }
 
@@ -162,25 +179,52 @@ impl Incoming {
 
     /// Resolves when the peer no longer wants it.
     pub async fn gone(&mut self) {
-        let _ = poll_fn(|context| self.answer.poll_reset(context)).await;
+        let _ = poll_fn(|context| self.handle.poll_broken(context)).await;
     }
 
     /// Accepts it, once the destination has accepted.
     ///
     /// # Errors
     /// When the peer went away meanwhile.
-    pub fn accept(mut self) -> Result<Stream, StreamError> {
-        let sender = self
-            .answer
-            .send_response(Response::new(()), false)
-            .map_err(|error| StreamError::Tunnel(error.to_string().into()))?;
-        Ok(Stream::new(self.frames, sender, None))
+    pub fn accept(self) -> Result<Stream, StreamError> {
+        if self.answer(&Response::new(()), false) {
+            return Ok(Stream::new(self.handle));
+        }
+        let mut core = self.handle.shared.lock();
+        let broke = core
+            .endpoint
+            .user(self.handle.number)
+            .and_then(|flow| flow.broken.clone());
+        Err(broke.map_or_else(|| StreamError::Reset("it is over".into()), StreamError::from))
     }
 
     /// Refuses it, with the reason.
-    pub fn refuse(mut self, refusal: &Refusal) {
+    pub fn refuse(self, refusal: &Refusal) {
         // Fails only when the peer is gone, and then nobody needs the reason.
-        let _ = self.answer.send_response(refused(refusal), true);
+        self.answer(&refused(refusal), true);
+    }
+
+    fn answer(&self, response: &Response<()>, end: bool) -> bool {
+        let mut core = self.handle.shared.lock();
+        let answered = core.endpoint.answer(self.handle.number, response, end);
+        core.kick();
+        answered
+    }
+}
+
+impl Driver {
+    /// The next stream that the peer opened; why there is none, once the tunnel has ended.
+    fn poll_incoming(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, Arc<str>>> {
+        let ended = self.poll(context);
+        let accepted = self.shared.lock().accepted.pop_front();
+        match (accepted, ended) {
+            (_, Poll::Ready(why)) => Poll::Ready(Err(why)),
+            (Some((number, head)), Poll::Pending) => {
+                let handle = Handle::new(self.shared.clone(), number, None);
+                Poll::Ready(Ok(Incoming::new(head, handle)))
+            }
+            (None, Poll::Pending) => Poll::Pending,
+        }
     }
 }
 

@@ -1,9 +1,16 @@
 //! Reading and ending a socket, with one large buffer per thread: a connection holds none of its own while
 //! nothing flows (design 12).
 
-use std::{cell::RefCell, io, net::Shutdown};
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice, IoSliceMut},
+    net::Shutdown,
+};
 
-use rustix::net::{RecvFlags, recv};
+use rustix::{
+    io::{readv, writev},
+    net::{RecvFlags, SendFlags, recv, send},
+};
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
@@ -26,11 +33,22 @@ pub(super) fn scratch<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// Reads what is there: zero bytes at the end, `None` when there is nothing yet.
 pub(super) fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let room = buffer.len();
+    came(socket, room, || Ok(recv(socket, buffer, RecvFlags::empty())?.1))
+}
+
+/// As [`read`], into pieces one after the other.
+pub(super) fn read_slices(socket: &TcpStream, slices: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
+    let room = slices.iter().map(|slice| slice.len()).sum();
+    came(socket, room, || Ok(readv(socket, slices)?))
+}
+
+fn came(socket: &TcpStream, room: usize, read: impl FnOnce() -> io::Result<usize>) -> io::Result<Option<usize>> {
     let mut length = None;
     let read = socket.try_io(Interest::READABLE, || {
-        let (_, read) = recv(socket, &mut *buffer, RecvFlags::empty())?;
+        let read = read()?;
         length = Some(read);
-        if read > 0 && read < buffer.len() {
+        if read > 0 && read < room {
             // A read that does not fill the buffer has emptied the socket: say so, and spare the call that would
             // find that out. The end of the stream is remembered apart from that and not lost.
             return Err(io::ErrorKind::WouldBlock.into());
@@ -41,6 +59,38 @@ pub(super) fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<u
         (Some(length), _) => Ok(Some(length)),
         (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Ok(None),
+    }
+}
+
+/// Writes what the socket takes at once; `None` when that is nothing yet.
+pub(super) fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<Option<usize>> {
+    written(socket, bytes.len(), || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
+}
+
+/// As [`write`], of pieces one after the other.
+pub(super) fn write_slices(socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    let bytes = slices.iter().map(|slice| slice.len()).sum();
+    written(socket, bytes, || Ok(writev(socket, slices)?))
+}
+
+fn written(socket: &TcpStream, bytes: usize, write: impl FnOnce() -> io::Result<usize>) -> io::Result<Option<usize>> {
+    let mut length = None;
+    let result = socket.try_io(Interest::WRITABLE, || {
+        let written = write()?;
+        length = Some(written);
+        if written < bytes {
+            // It has taken what it can: spare the call that would find that out.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    });
+    match (length, result) {
+        (Some(length), _) => Ok(Some(length)),
+        (None, Err(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(None)
+        }
         (None, Err(error)) => Err(error),
         (None, Ok(())) => Ok(None),
     }

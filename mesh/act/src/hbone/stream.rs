@@ -7,9 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use h2::Reason;
 
-use super::{client::Slot, io::StreamIo};
+use super::{
+    client::Slot,
+    core::{Shared, remember},
+    frames::Reason,
+    io::StreamIo,
+};
 
 /// A stream: two directions that end on their own.
 #[derive(Debug)]
@@ -21,19 +25,19 @@ pub struct Stream {
 /// The direction from the peer to us.
 #[derive(Debug)]
 pub struct Receiver {
-    frames: h2::RecvStream,
+    pub(super) handle: Arc<Handle>,
     /// Given out by [`Receiver::chunk`] and not released yet.
     owed: usize,
     ended: bool,
-    _slot: Option<Arc<Slot>>,
 }
 
 /// The direction from us to the peer. Dropped before [`Sender::finish`], it resets the stream.
 #[derive(Debug)]
 pub struct Sender {
-    frames: h2::SendStream<Bytes>,
-    ended: bool,
-    _slot: Option<Arc<Slot>>,
+    pub(super) handle: Arc<Handle>,
+    pub(super) ended: bool,
+    /// Its last read brought much.
+    pub(super) bulk: bool,
 }
 
 /// How a stream broke.
@@ -51,19 +55,64 @@ pub enum StreamError {
     Tunnel(Arc<str>),
 }
 
+/// A stream's place in its tunnel, which it leaves when dropped.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) number: u32,
+    _slot: Option<Slot>,
+}
+
+impl Handle {
+    pub(super) fn new(shared: Arc<Shared>, number: u32, slot: Option<Slot>) -> Self {
+        Self {
+            shared,
+            number,
+            _slot: slot,
+        }
+    }
+
+    /// Resets the stream.
+    pub(super) fn reset(&self, reason: Reason) {
+        let mut core = self.shared.lock();
+        core.endpoint.reset(self.number, reason);
+        core.kick();
+    }
+
+    /// Resolves when the peer resets the stream or the tunnel breaks.
+    pub(super) fn poll_broken(&self, context: &Context<'_>) -> Poll<StreamError> {
+        match self.shared.lock().endpoint.user(self.number) {
+            Some(flow) => match &flow.broken {
+                Some(broke) => Poll::Ready(broke.clone().into()),
+                None => {
+                    remember(&mut flow.writer, context);
+                    Poll::Pending
+                }
+            },
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.lock().forget(self.number);
+    }
+}
+
 impl Stream {
-    pub(super) fn new(frames_in: h2::RecvStream, frames_out: h2::SendStream<Bytes>, slot: Option<Arc<Slot>>) -> Self {
+    pub(super) fn new(handle: Handle) -> Self {
+        let handle = Arc::new(handle);
         Self {
             receiver: Receiver {
-                frames: frames_in,
+                handle: handle.clone(),
                 owed: 0,
                 ended: false,
-                _slot: slot.clone(),
             },
             sender: Sender {
-                frames: frames_out,
+                handle,
                 ended: false,
-                _slot: slot,
+                bulk: false,
             },
         }
     }
@@ -99,41 +148,50 @@ impl Receiver {
         if self.ended {
             return Poll::Ready(Ok(None));
         }
-        loop {
-            match ready!(self.frames.poll_data(context)) {
-                // The frame that ends the stream.
-                Some(Ok(chunk)) if chunk.is_empty() => {}
-                Some(Ok(chunk)) => {
-                    self.owed += chunk.len();
-                    return Poll::Ready(Ok(Some(chunk)));
-                }
-                Some(Err(error)) => {
-                    self.ended = true;
-                    return Poll::Ready(match broken(&error) {
-                        StreamError::Enough => Ok(None),
-                        broken => Err(broken),
-                    });
-                }
-                None => {
-                    self.ended = true;
-                    return Poll::Ready(Ok(None));
-                }
-            }
+        let mut core = self.handle.shared.lock();
+        let Some(flow) = core.endpoint.user(self.handle.number) else {
+            return Poll::Ready(Ok(None));
+        };
+        if let Some(chunk) = flow.queue.pop_front() {
+            self.owed += chunk.len();
+            return Poll::Ready(Ok(Some(chunk.freeze())));
         }
+        let broken = flow.broken.clone().map(StreamError::from);
+        if flow.ended || broken == Some(StreamError::Enough) {
+            self.ended = true;
+            return Poll::Ready(Ok(None));
+        }
+        if let Some(broken) = broken {
+            self.ended = true;
+            return Poll::Ready(Err(broken));
+        }
+        remember(&mut flow.reader, context);
+        Poll::Pending
     }
 
     /// Gives back credit for `bytes` that were passed on: the peer may send as many more.
     pub fn release(&mut self, bytes: usize) {
         let bytes = bytes.min(self.owed);
         self.owed -= bytes;
-        // Fails only for a stream that is over, whose credit the tunnel has back already.
-        let _ = self.frames.flow_control().release_capacity(bytes);
+        let mut core = self.handle.shared.lock();
+        core.endpoint.release(self.handle.number, bytes);
+        if !core.endpoint.out.is_empty() {
+            core.kick();
+        }
     }
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.release(self.owed);
+        let mut core = self.handle.shared.lock();
+        let Some(flow) = core.endpoint.user(self.handle.number) else {
+            return;
+        };
+        flow.deaf = true;
+        let lost = flow.queue.drain(..).map(|chunk| chunk.len()).sum();
+        core.endpoint.release(self.handle.number, lost);
+        core.kick();
     }
 }
 
@@ -149,42 +207,46 @@ impl Sender {
 
     /// As [`Sender::credit`].
     pub fn poll_credit(&mut self, context: &mut Context<'_>, want: usize) -> Poll<Result<usize, StreamError>> {
-        self.frames.reserve_capacity(want);
-        loop {
-            let credit = self.frames.capacity();
-            if credit > 0 {
-                return Poll::Ready(Ok(credit.min(want)));
-            }
-            match ready!(self.frames.poll_capacity(context)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
-                None => return Poll::Ready(Err(self.why(context))),
-            }
-        }
+        self.handle.shared.lock().poll_grant(self.handle.number, want, context)
     }
 
     /// Gives back credit that was asked for and not used.
     pub fn give_back(&mut self) {
-        self.frames.reserve_capacity(0);
+        self.handle.shared.lock().give_back(self.handle.number);
     }
 
     /// Sends a chunk no longer than the credit.
     ///
     /// # Errors
     /// When the stream was reset or its tunnel broke.
-    pub fn send(&mut self, chunk: Bytes) -> Result<(), StreamError> {
-        self.frames.send_data(chunk, false).map_err(|error| broken(&error))
+    pub fn send(&mut self, chunk: &[u8]) -> Result<(), StreamError> {
+        let number = self.handle.number;
+        let mut core = self.handle.shared.lock();
+        if let Some(broke) = core.endpoint.user(number).and_then(|flow| flow.broken.clone()) {
+            return Err(broke.into());
+        }
+        core.widen(chunk.len());
+        let sent = core.endpoint.send(number, chunk);
+        core.spend(number, sent);
+        if sent < chunk.len() {
+            return Err(StreamError::Reset("more than its credit was sent".into()));
+        }
+        Ok(())
     }
 
     /// Sends a chunk of any length, waiting for credit as needed.
     ///
     /// # Errors
     /// When the stream was reset or its tunnel broke.
-    pub async fn write(&mut self, mut chunk: Bytes) -> Result<(), StreamError> {
-        while !chunk.is_empty() {
-            let credit = self.credit(chunk.len()).await?;
-            self.send(chunk.split_to(credit))?;
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), StreamError> {
+        let mut rest = &*chunk;
+        while !rest.is_empty() {
+            let credit = self.credit(rest.len()).await?;
+            let (piece, after) = rest.split_at_checked(credit).unwrap_or((rest, &[]));
+            self.send(piece)?;
+            rest = after;
         }
+        self.give_back();
         Ok(())
     }
 
@@ -197,52 +259,33 @@ impl Sender {
             return Ok(());
         }
         self.ended = true;
-        self.frames
-            .send_data(Bytes::new(), true)
-            .map_err(|error| broken(&error))
+        let number = self.handle.number;
+        let mut core = self.handle.shared.lock();
+        if let Some(broke) = core.endpoint.user(number).and_then(|flow| flow.broken.clone()) {
+            return Err(broke.into());
+        }
+        core.endpoint.finish(number);
+        core.kick();
+        Ok(())
     }
 
     /// Resets the whole stream, as a TCP reset would (RFC 9113 8.5: CONNECT_ERROR).
     pub fn reset(&mut self) {
         self.ended = true;
-        self.frames.send_reset(Reason::CONNECT_ERROR);
+        self.handle.reset(Reason::CONNECT_ERROR);
     }
 
     /// Resolves when the peer resets the stream or the tunnel breaks; to be watched while nothing is sent.
     pub fn poll_broken(&mut self, context: &mut Context<'_>) -> Poll<StreamError> {
-        Poll::Ready(match ready!(self.frames.poll_reset(context)) {
-            Ok(Reason::NO_ERROR) => StreamError::Enough,
-            Ok(reason) => StreamError::Reset(reason.description().into()),
-            Err(error) => broken(&error),
-        })
-    }
-
-    fn why(&mut self, context: &mut Context<'_>) -> StreamError {
-        match self.poll_broken(context) {
-            Poll::Ready(error) => error,
-            Poll::Pending => StreamError::Reset("closed".into()),
-        }
+        let broken = ready!(self.handle.poll_broken(context));
+        Poll::Ready(broken)
     }
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
         if !self.ended {
-            self.frames.send_reset(Reason::CONNECT_ERROR);
+            self.handle.reset(Reason::CONNECT_ERROR);
         }
-    }
-}
-
-fn broken(error: &h2::Error) -> StreamError {
-    if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) {
-        StreamError::Enough
-    } else if error.is_reset() {
-        StreamError::Reset(
-            error
-                .reason()
-                .map_or_else(|| "no reason".into(), |reason| reason.description().into()),
-        )
-    } else {
-        StreamError::Tunnel(error.to_string().into())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use metrics::Counter;
 use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub struct Acceptor {
     listener: TcpListener,
     pause: Duration,
-    pauses: Counter,
+    port: u16,
 }
 
 impl Acceptor {
@@ -32,7 +31,7 @@ impl Acceptor {
         Ok(Self {
             listener: TcpListener::from_std(listener)?,
             pause: FIRST_PAUSE,
-            pauses: metrics::counter!("weft_accept_pauses_total", "port" => port.to_string()),
+            port,
         })
     }
 
@@ -49,7 +48,8 @@ impl Acceptor {
                 }
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                        self.pauses.increment(1);
+                        // Not held: one that falls silent for long leads nowhere.
+                        metrics::counter!("weft_accept_pauses_total", "port" => self.port.to_string()).increment(1);
                         tracing::warn!(%error, pause = ?self.pause, "cannot accept for want of descriptors or memory");
                         tokio::time::sleep(self.pause).await;
                         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -102,5 +102,65 @@ mod tests {
         let (socket, from) = acceptor.accept().await.expect("accepts");
         assert_eq!(from, client.local_addr().expect("bound"));
         assert_eq!(original_destination(&socket).expect("alive"), to);
+    }
+
+    const STARVED: &str = "WEFT_TEST_STARVED";
+
+    /// The limit holds for a whole process, so it is one of its own that starves.
+    #[test]
+    fn without_descriptors_accepting_slows_down_and_goes_on_where_it_stopped() {
+        if std::env::var_os(STARVED).is_some() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            return runtime.expect("a runtime").block_on(starve());
+        }
+        let name = "net::accept::tests::without_descriptors_accepting_slows_down_and_goes_on_where_it_stopped";
+        let ran = std::process::Command::new(std::env::current_exe().expect("a test"))
+            .args(["--exact", name, "--nocapture"])
+            .env(STARVED, "1")
+            .output()
+            .expect("it starts");
+        let said = String::from_utf8_lossy(&ran.stdout);
+        let complained = String::from_utf8_lossy(&ran.stderr);
+        assert!(
+            ran.status.success() && said.contains("1 passed"),
+            "{said}\n{complained}"
+        );
+    }
+
+    async fn starve() {
+        const CLIENTS: usize = 16;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let to = listener.local_addr().expect("bound");
+        let mut acceptor = Acceptor::new(listener).expect("in a runtime");
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| std::net::TcpStream::connect(to).expect("the queue has room"))
+            .collect();
+        let open = std::fs::read_dir("/proc/self/fd").expect("readable");
+        let highest = open
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
+            .max();
+        let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current = Some(highest.expect("some are open") + 1 + 4);
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("lower is allowed");
+        let mut accepted = Vec::new();
+        let soon = Duration::from_secs(1);
+        while let Ok(socket) = tokio::time::timeout(soon, acceptor.accept()).await {
+            accepted.push(socket.expect("the listener lives"));
+        }
+        assert!((1..CLIENTS).contains(&accepted.len()), "{} accepted", accepted.len());
+        assert!(
+            acceptor.pause > FIRST_PAUSE * 4,
+            "it rests longer each time: {:?}",
+            acceptor.pause
+        );
+        let mut all = accepted.len();
+        drop(accepted);
+        while all < CLIENTS {
+            let socket = tokio::time::timeout(Duration::from_secs(20), acceptor.accept()).await;
+            drop(socket.expect("it goes on").expect("the listener lives"));
+            all += 1;
+        }
+        assert_eq!(acceptor.pause, FIRST_PAUSE);
+        drop(clients);
     }
 }

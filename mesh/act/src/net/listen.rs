@@ -20,6 +20,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Also accept connections that are addressed to others (IP_TRANSPARENT; needs CAP_NET_ADMIN).
     pub transparent: bool,
+    /// Others of our user may listen there too (SO_REUSEPORT): a successor, where we cannot hand it this socket.
+    pub shared: bool,
 }
 
 impl Listen {
@@ -28,7 +30,14 @@ impl Listen {
         Self {
             address: (Ipv6Addr::UNSPECIFIED, port).into(),
             transparent: false,
+            shared: false,
         }
+    }
+
+    /// The same, beside a process that cannot hand over its own socket.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { shared: true, ..self }
     }
 }
 
@@ -64,6 +73,9 @@ fn bind(listen: Listen) -> io::Result<TcpListener> {
     let v6 = listen.address.is_ipv6();
     let socket = Socket::new(Domain::for_address(listen.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if listen.shared {
+        socket.set_reuse_port(true)?;
+    }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if v6 {
@@ -103,16 +115,26 @@ mod tests {
         let first = Listen {
             address: "127.0.0.1:0".parse().expect("an address"),
             transparent: false,
+            shared: false,
         };
         let taken = listen(&Netns::own(), first).expect("listens");
         let again = Listen {
             address: taken.local_addr().expect("bound"),
             transparent: false,
+            shared: false,
         };
         let error = listen(&Netns::own(), again).expect_err("taken").to_string();
         assert!(
             error.contains(&again.address.to_string()) && error.contains("another program"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_port_is_shared_only_where_both_say_so() {
+        let first = listen(&Netns::own(), Listen::everywhere(0).shared()).expect("listens");
+        let again = Listen::everywhere(first.local_addr().expect("bound").port());
+        listen(&Netns::own(), again).expect_err("taken");
+        listen(&Netns::own(), again.shared()).expect("shared");
     }
 }

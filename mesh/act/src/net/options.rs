@@ -21,6 +21,9 @@ pub struct SocketOptions {
     pub congestion: Option<Arc<str>>,
 }
 
+/// Congestion control of hops inside one host.
+const LOCAL: &str = "cubic";
+
 impl Default for SocketOptions {
     fn default() -> Self {
         Self {
@@ -38,8 +41,14 @@ impl SocketOptions {
     /// and pacing only costs CPU.
     #[must_use]
     pub fn local(mut self) -> Self {
-        self.congestion = Some("cubic".into());
+        self.congestion = Some(LOCAL.into());
         self
+    }
+
+    /// Sets congestion control as [`SocketOptions::local`] does on a socket whose other end is on this host.
+    pub fn set_local(socket: &impl AsFd) {
+        // As below: asked for, not needed.
+        let _ = SockRef::from(socket).set_tcp_congestion(LOCAL.as_bytes());
     }
 
     /// Sets everything on a socket.
@@ -105,6 +114,17 @@ mod tests {
             ..SocketOptions::default()
         };
         options.apply(&client).expect("applies");
+    }
+
+    #[tokio::test]
+    async fn hops_inside_the_host_do_without_pacing() {
+        let (client, server) = pair().await;
+        SocketOptions::set_local(&client);
+        SocketOptions::default().local().apply(&server).expect("applies");
+        for socket in [client, server] {
+            let congestion = SockRef::from(&socket).tcp_congestion().expect("asks");
+            assert!(congestion.starts_with(LOCAL.as_bytes()), "{congestion:?}");
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-/// Work handed to a worker and not begun yet; beyond it, handing over is refused.
+/// Work handed to a worker and not begun yet, by default; beyond it, handing over is refused.
 const QUEUE: usize = 1024;
 
 type Made = Pin<Box<dyn Future<Output = ()>>>;
@@ -20,6 +20,7 @@ type Job = Box<dyn FnOnce() -> Made + Send>;
 #[derive(Clone)]
 pub struct Workers {
     seats: Arc<[Seat]>,
+    queue: usize,
     stop: Arc<watch::Sender<Option<Instant>>>,
 }
 
@@ -27,7 +28,7 @@ pub struct Workers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
     /// Its queue is full.
-    #[error("worker {0} has {QUEUE} connections waiting to be begun")]
+    #[error("worker {0} has too many connections waiting to be begun")]
     Full(usize),
     /// It is stopping, or was never there.
     #[error("worker {0} is stopping")]
@@ -46,12 +47,21 @@ impl Workers {
     /// # Errors
     /// When a thread or its runtime cannot be made.
     pub fn start(count: usize, name: &str) -> io::Result<Self> {
+        Self::with_queue(count, name, QUEUE)
+    }
+
+    /// As [`Workers::start`], where `queue` pieces of work may wait for each.
+    ///
+    /// # Errors
+    /// As [`Workers::start`].
+    pub fn with_queue(count: usize, name: &str, queue: usize) -> io::Result<Self> {
         let (stop, stopping) = watch::channel(None);
         let seats = (0..count.max(1))
-            .map(|index| Seat::start(format!("{name}-{index}"), stopping.clone()))
+            .map(|index| Seat::start(format!("{name}-{index}"), queue, stopping.clone()))
             .collect::<io::Result<Arc<[Seat]>>>()?;
         Ok(Self {
             seats,
+            queue,
             stop: Arc::new(stop),
         })
     }
@@ -59,6 +69,11 @@ impl Workers {
     /// How many there are.
     pub fn count(&self) -> usize {
         self.seats.len()
+    }
+
+    /// How much work may wait for each.
+    pub fn queue(&self) -> usize {
+        self.queue
     }
 
     /// Has the future that `make` makes run on one worker, to its end. The future need not be `Send`.
@@ -97,8 +112,8 @@ impl Workers {
 }
 
 impl Seat {
-    fn start(name: String, stopping: watch::Receiver<Option<Instant>>) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel(QUEUE);
+    fn start(name: String, queue: usize, stopping: watch::Receiver<Option<Instant>>) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(queue.max(1));
         let (alive, ended) = watch::channel(());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name(name).spawn(move || {

@@ -1,13 +1,18 @@
 //! Structured logs: text or JSON, level changeable live, written by a thread of their own so that a slow
 //! reader of our output never stops traffic (lines beyond the bounded queue are dropped and counted).
 
-use std::{fmt, io::IsTerminal, sync::Arc};
+use std::{
+    fmt,
+    io::{IsTerminal, Write},
+    num::NonZeroU32,
+    sync::{Arc, OnceLock},
+};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
-/// Lines that may wait for the writer.
-const QUEUE_LINES: usize = 65_536;
+/// Lines that had no place in the queue of the logger that was started.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -28,6 +33,9 @@ pub struct LogOptions {
     /// How log lines are written
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+    /// Lines that may wait to be written; more are dropped and counted, so that a slow reader stops no traffic
+    #[arg(long, env = "WEFT_LOG_QUEUE", value_name = "LINES", default_value = "65536")]
+    pub log_queue: NonZeroU32,
 }
 
 /// A handle on the running logger. The last one dropped writes out what is queued.
@@ -44,11 +52,9 @@ impl LogOptions {
     /// # Errors
     /// One plain sentence when the directives cannot be understood or logging was started before.
     pub fn start(&self) -> Result<Logs, String> {
-        let (writer, guard): (NonBlocking, WorkerGuard) = NonBlockingBuilder::default()
-            .buffered_lines_limit(QUEUE_LINES)
-            .lossy(true)
-            .finish(std::io::stdout());
+        let (writer, guard) = writer(self.log_queue, std::io::stdout());
         let dropped = writer.error_counter();
+        let _ = DROPPED.set(dropped.clone());
         let (filter, handle) = reload::Layer::new(parse(&self.log)?);
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(writer)
@@ -96,6 +102,21 @@ impl fmt::Debug for Logs {
     }
 }
 
+/// Publishes how many lines were dropped. As a total each time: a counter that is only held falls silent.
+pub(super) fn publish() {
+    if let Some(dropped) = DROPPED.get() {
+        metrics::counter!("weft_log_lines_dropped_total").absolute(dropped.dropped_lines() as u64);
+    }
+}
+
+/// Writes lines on a thread of its own. Where `most` of them wait, further ones are dropped.
+fn writer(most: NonZeroU32, out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(most.get() as usize)
+        .lossy(true)
+        .finish(out)
+}
+
 fn parse(directives: &str) -> Result<EnvFilter, String> {
     if directives.len() > 4096 {
         return Err("log directives are longer than 4096 bytes; shorten them".into());
@@ -113,7 +134,46 @@ fn parse(directives: &str) -> Result<EnvFilter, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::mpsc::{Receiver, channel},
+    };
+
     use super::*;
+
+    /// A reader of our output that reads a line when it is told to.
+    struct Slow(Receiver<()>);
+
+    impl Write for Slow {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            // Once nobody tells it any more, it reads everything.
+            let _ = self.0.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_too_slow_stops_nobody_and_what_is_dropped_is_counted() {
+        let (read, told) = channel();
+        let (mut writer, guard) = writer(NonZeroU32::new(10).unwrap(), Slow(told));
+        let dropped = writer.error_counter();
+        // Comes to its end though nothing is read at all.
+        for _ in 0..1000 {
+            writer.write_all(b"a line\n").unwrap();
+        }
+        // The queue, and the line in the writer's hands.
+        assert!(
+            (989..=990).contains(&dropped.dropped_lines()),
+            "{}",
+            dropped.dropped_lines()
+        );
+        drop(read);
+        drop(guard);
+    }
 
     #[test]
     fn directives_that_cannot_be_understood_are_refused_with_an_example() {

@@ -6,11 +6,15 @@ use decide::model::{Decider, Refusal};
 use metrics::{Counter, Histogram, Label};
 
 use super::{
+    access::Moment,
+    connection::told_of_dry_run,
+    dry_run,
     labels::{FlowLabels, SeriesKey, overflow},
     metrics::Series,
+    options::Told,
 };
 
-static METERS: Series<RequestKey, Meters> = Series::new();
+static METERS: Series<RequestKey, Meters> = Series::new("requests");
 
 /// A finished request: `istio_requests_total`, `istio_request_duration_milliseconds`, byte counters and one
 /// access log line.
@@ -48,20 +52,34 @@ struct Meters {
 impl RequestRecord {
     /// Counts and logs it.
     pub fn record(self) {
+        let told = Told::in_force();
         let flags = self.refusal.as_ref().map_or("-", Refusal::label);
-        let key = (self.labels.key(), self.protocol, self.status, flags);
-        let meters = METERS
-            .handles(
-                key,
-                || METERS.sweep(),
-                |(key, protocol, status, flags)| Meters::resolve(key.labels(), protocol, *status, flags),
-            )
-            .unwrap_or_else(|| Arc::new(Meters::resolve(overflow(), self.protocol, self.status, flags)));
+        let key = (self.labels.key(told), self.protocol, self.status, flags);
+        let meters = METERS.handles(
+            key,
+            told.series,
+            || METERS.sweep(),
+            |key| match key {
+                Some((key, protocol, status, flags)) => {
+                    Meters::resolve(key.labels(told.dropped), protocol, *status, flags)
+                }
+                None => Meters::resolve(overflow(), self.protocol, 0, "-"),
+            },
+        );
         meters.requests.increment(1);
         meters.duration.record(self.duration.as_secs_f64() * 1000.0);
         meters.request_bytes.increment(self.bytes.0);
         meters.response_bytes.increment(self.bytes.1);
-        self.log();
+        if let Some(by) = &self.labels.would_deny {
+            dry_run::denied(by);
+        }
+        let moment = match self.refusal {
+            Some(_) => Moment::Refused,
+            None => Moment::Ended,
+        };
+        if told.says(moment) {
+            self.log();
+        }
     }
 
     fn log(&self) {
@@ -90,6 +108,8 @@ impl RequestRecord {
             duration_ms = self.duration.as_secs_f64() * 1000.0,
             refusal = self.refusal.as_ref().map(Refusal::label),
             policy = policy.map(tracing::field::display),
+            dry_run = self.labels.would_deny.as_ref().map(told_of_dry_run),
+            trace = self.labels.trace.map(|trace| format!("{trace:032x}")),
             reason = self.refusal.as_ref().map(ToString::to_string),
             "request"
         );

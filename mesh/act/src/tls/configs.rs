@@ -49,6 +49,8 @@ pub(super) fn server(leaf: &Leaf) -> Result<Arc<ServerConfig>, Error> {
     // A resumed session would not verify the client again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    // For our own record layer.
+    config.enable_secret_extraction = true;
     Ok(leaf.server.get_or_init(|| Arc::new(config)).clone())
 }
 
@@ -68,6 +70,7 @@ pub(super) fn client(leaf: &Leaf, expected: &Identity) -> Result<ClientConfig, E
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
+    config.enable_secret_extraction = true;
     let _ = leaf.client.set(Arc::new(config.clone()));
     Ok(config)
 }

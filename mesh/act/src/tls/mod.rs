@@ -7,10 +7,13 @@
 mod configs;
 mod handshake;
 mod peer;
+mod records;
+pub(crate) mod shape;
 #[cfg(test)]
 mod tests;
 mod verifier;
 
 pub use configs::provider;
-pub use handshake::{TlsError, accept, connect};
+pub use handshake::{Channel, TlsError, accept, connect};
 pub use peer::Peer;
+pub(crate) use records::Records;

@@ -32,8 +32,7 @@ async fn shake(client: &Leaf, server: &Leaf, expected: &Identity) -> Ends {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let connecting = async {
         let (stream, peer) = connect(client, near, expected).await?;
-        let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap().name();
-        assert_eq!(group, NamedGroup::X25519MLKEM768);
+        assert_eq!(stream.group(), Some(NamedGroup::X25519MLKEM768));
         Ok((stream, peer))
     };
     let (client, server) = timeout(LONG, async { tokio::join!(connecting, accept(server, far)) })
@@ -212,8 +211,10 @@ async fn openssl(arguments: &[&str], who: Option<&Identity>) -> (Result<Peer, Tl
     let (socket, _) = timeout(LONG, listener.accept()).await.unwrap().unwrap();
     let result = match timeout(LONG, accept(&server, socket)).await.unwrap() {
         Ok((mut stream, peer)) => {
-            stream.write_all(b"hello from the mesh\n").await.unwrap();
-            stream.shutdown().await.unwrap();
+            let mut wire = stream.records.sealed(b"hello from the mesh\n");
+            stream.records.close(&mut wire).unwrap();
+            stream.socket.write_all(&wire).await.unwrap();
+            stream.socket.shutdown().await.unwrap();
             Ok(peer)
         }
         Err(error) => Err(error),

@@ -29,31 +29,29 @@ enum Behind<'a> {
     Gone,
 }
 
-/// The endpoints of a Service that take connections to `port` now: ready (or all, if it publishes those that are
-/// not), with a port behind it, and still who the Service says they are.
+/// The endpoints of a Service that take connections to `port` now, near ones or far: ready (or all, if it publishes
+/// those that are not), with a port behind it, and still who the Service says they are. Where there is none, those
+/// on their way out that serve still.
 ///
 /// # Errors
 /// [`Refusal::UnknownAddress`] when there is none, but one may be explained any moment;
 /// [`Refusal::NoEndpoint`] when there is none.
 pub fn candidates(snapshot: &Snapshot, service: &Service, port: u16) -> Result<Vec<Candidate>, Refusal> {
-    let mut found = Vec::new();
-    let mut unexplained = None;
-    for endpoint in service.endpoints.iter() {
-        match candidate(snapshot, service, endpoint, port) {
-            Ok(candidate) => found.push(candidate),
-            Err(Useless::Unexplained(address)) => drop(unexplained.get_or_insert(address)),
-            Err(Useless::Now) => {}
-        }
+    let looked = Look {
+        snapshot,
+        service,
+        port,
+    };
+    let ready = looked.through(service.endpoints.iter(), Stage::Ready);
+    if ready.is_ok() {
+        return ready;
     }
-    match (found.is_empty(), unexplained) {
-        (false, _) => Ok(found),
-        (true, Some(address)) => Err(Refusal::UnknownAddress(address)),
-        (true, None) => Err(Refusal::NoEndpoint(service.key.clone())),
-    }
+    looked.through(service.endpoints.iter(), Stage::Leaving).or(ready)
 }
 
-/// One of [`candidates`], picked. Two draws do as a rule; only when one of them is of no use is every endpoint
-/// looked at, so that a connection to a large Service costs no more than to a small one.
+/// One of [`candidates`], picked: of the nearest tier that has one which did not fail a moment ago. Two draws do as
+/// a rule; only when one of them is of no use is every endpoint of the tier looked at, so that a connection to a
+/// large Service costs no more than to a small one.
 ///
 /// # Errors
 /// As [`candidates`].
@@ -61,26 +59,31 @@ pub(super) fn pick_candidate(
     snapshot: &Snapshot,
     service: &Service,
     port: u16,
+    source: &Workload,
     choice: &Choice<'_>,
 ) -> Result<Candidate, Refusal> {
-    let (first, second) = draw(service.endpoints.len(), choice.random);
-    let drawn = |index: usize| {
-        let drawn = candidate(snapshot, service, service.endpoints.get(index)?, port).ok()?;
-        (!choice.avoid.contains(&drawn.address)).then_some(drawn)
+    let look = Look {
+        snapshot,
+        service,
+        port,
     };
-    let address = |candidate: &Candidate| candidate.address;
-    if let Some((one, two)) = drawn(first).zip(drawn(second)) {
-        return Ok(if is_lighter(&two, &one, address, choice) {
-            two
-        } else {
-            one
-        });
+    let tiers = look.tiers(source);
+    let mut failed = None;
+    let mut refused = None;
+    for stage in [Stage::Ready, Stage::Leaving] {
+        if failed.is_some() {
+            break;
+        }
+        for tier in tiers.iter().flatten() {
+            match look.pick_in(tier, stage, choice) {
+                Ok(picked) if !choice.avoid.contains(&picked.address) => return Ok(picked),
+                Ok(picked) => drop(failed.get_or_insert(picked)),
+                Err(refusal @ Refusal::UnknownAddress(_)) => drop(refused.get_or_insert(refusal)),
+                Err(_) => {}
+            }
+        }
     }
-    let all = candidates(snapshot, service, port)?;
-    let random = mixed(choice.random);
-    pick(&all, address, &Choice { random, ..*choice })
-        .cloned()
-        .ok_or_else(|| Refusal::NoEndpoint(service.key.clone()))
+    failed.ok_or_else(|| refused.unwrap_or_else(|| Refusal::NoEndpoint(service.key.clone())))
 }
 
 /// Why an endpoint is no candidate.
@@ -91,17 +94,103 @@ enum Useless {
     Unexplained(SocketAddr),
 }
 
-fn candidate(snapshot: &Snapshot, service: &Service, endpoint: &Endpoint, port: u16) -> Result<Candidate, Useless> {
-    let usable = endpoint.ready || service.publish_not_ready;
-    let target = endpoint.target_port(port).filter(|_| usable).ok_or(Useless::Now)?;
-    let address = SocketAddr::new(endpoint.address.to_canonical(), target);
-    let workload = match behind(snapshot, endpoint) {
-        Behind::Pod(workload) => Some(workload.clone()),
-        Behind::Elsewhere => None,
-        Behind::Unexplained => return Err(Useless::Unexplained(address)),
-        Behind::Gone => return Err(Useless::Now),
-    };
-    Ok(Candidate { address, workload })
+/// Endpoints for new connections, or, when there is none, those that serve to their end.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    Ready,
+    Leaving,
+}
+
+/// Endpoints that are as near as one another.
+enum Tier<'a> {
+    Some(&'a [u32]),
+    All,
+}
+
+/// What stays the same while endpoints are looked at.
+struct Look<'a> {
+    snapshot: &'a Snapshot,
+    service: &'a Service,
+    port: u16,
+}
+
+impl<'a> Look<'a> {
+    /// Nearest first.
+    fn tiers(&self, source: &Workload) -> [Option<Tier<'a>>; 3] {
+        let tiers = &self.service.tiers;
+        if tiers.is_flat() {
+            return [None, None, Some(Tier::All)];
+        }
+        let node = tiers.nodes.get(&source.node).map(|tier| Tier::Some(tier));
+        if tiers.only_node {
+            return [node, None, None];
+        }
+        let zone = self.snapshot.zone_of(source).and_then(|zone| tiers.zones.get(zone));
+        [node, zone.map(|tier| Tier::Some(tier)), Some(Tier::All)]
+    }
+
+    fn pick_in(&self, tier: &Tier<'_>, stage: Stage, choice: &Choice<'_>) -> Result<Candidate, Refusal> {
+        let len = match tier {
+            Tier::Some(indexes) => indexes.len(),
+            Tier::All => self.service.endpoints.len(),
+        };
+        let endpoint = |at: usize| match tier {
+            Tier::Some(indexes) => self.service.endpoints.get(*indexes.get(at)? as usize),
+            Tier::All => self.service.endpoints.get(at),
+        };
+        let (first, second) = draw(len, choice.random);
+        let drawn = |at: usize| {
+            let drawn = self.candidate(endpoint(at)?, stage).ok()?;
+            (!choice.avoid.contains(&drawn.address)).then_some(drawn)
+        };
+        let address = |candidate: &Candidate| candidate.address;
+        if let Some((one, two)) = drawn(first).zip(drawn(second)) {
+            let two_wins = is_lighter(&two, &one, address, choice);
+            return Ok(if two_wins { two } else { one });
+        }
+        let all = self.through((0..len).filter_map(endpoint), stage)?;
+        let random = mixed(choice.random);
+        pick(&all, address, &Choice { random, ..*choice })
+            .cloned()
+            .ok_or_else(|| Refusal::NoEndpoint(self.service.key.clone()))
+    }
+
+    fn through<'e>(
+        &self,
+        endpoints: impl Iterator<Item = &'e Endpoint>,
+        stage: Stage,
+    ) -> Result<Vec<Candidate>, Refusal> {
+        let mut found = Vec::new();
+        let mut unexplained = None;
+        for endpoint in endpoints {
+            match self.candidate(endpoint, stage) {
+                Ok(candidate) => found.push(candidate),
+                Err(Useless::Unexplained(address)) => drop(unexplained.get_or_insert(address)),
+                Err(Useless::Now) => {}
+            }
+        }
+        match (found.is_empty(), unexplained) {
+            (false, _) => Ok(found),
+            (true, Some(address)) => Err(Refusal::UnknownAddress(address)),
+            (true, None) => Err(Refusal::NoEndpoint(self.service.key.clone())),
+        }
+    }
+
+    fn candidate(&self, endpoint: &Endpoint, stage: Stage) -> Result<Candidate, Useless> {
+        let usable = match stage {
+            Stage::Ready => endpoint.ready || self.service.publish_not_ready,
+            Stage::Leaving => endpoint.leaving,
+        };
+        let target = endpoint.target_port(self.port).filter(|_| usable).ok_or(Useless::Now)?;
+        let address = SocketAddr::new(endpoint.address.to_canonical(), target);
+        let workload = match behind(self.snapshot, endpoint) {
+            Behind::Pod(workload) => Some(workload.clone()),
+            Behind::Elsewhere => None,
+            Behind::Unexplained => return Err(Useless::Unexplained(address)),
+            Behind::Gone => return Err(Useless::Now),
+        };
+        Ok(Candidate { address, workload })
+    }
 }
 
 fn behind<'a>(snapshot: &'a Snapshot, endpoint: &Endpoint) -> Behind<'a> {

@@ -1,3 +1,5 @@
+mod places;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -114,6 +116,20 @@ fn nothing_is_judged_before_the_first_lists_are_complete() {
 }
 
 #[test]
+fn a_proof_goes_straight_to_a_captured_pod_and_to_nobody_else() {
+    let shop = Shop::new();
+    let web = shop.web.addresses[0];
+    let straight = shop.go(&format!("{web}:15022"));
+    assert!(
+        matches!(&straight, Hop::Tunnel { to, workload, service: None } if to.ip() == web && workload.uid == shop.web.uid),
+        "{straight:?}"
+    );
+    for nobody in ["10.2.0.1:15022", "192.0.2.1:15022"] {
+        assert_eq!(shop.go(nobody), Hop::Refuse(Refusal::ReservedPort(15022)));
+    }
+}
+
+#[test]
 fn ports_of_the_mesh_and_addresses_of_nobody_are_refused() {
     let shop = Shop::new();
     for port in [15001, 15006, 15008] {
@@ -175,6 +191,25 @@ fn endpoints_not_ready_are_not_candidates_unless_published() {
     );
     shop.service.publish_not_ready = true;
     assert!(tunnel_to(&shop.go("10.2.0.1:80")).is_some());
+}
+
+#[test]
+fn publish_not_ready_addresses_of_one_service_are_not_anothers() {
+    let mut shop = Shop::new();
+    let mut unready = endpoint(&shop.web, (80, 8080));
+    unready.ready = false;
+    shop.service.endpoints = [unready].into();
+    let mut headless = shop.service.clone();
+    headless.key = service_key("demo", "headless");
+    headless.addresses = vec!["10.2.0.2".parse().expect("an address")];
+    headless.publish_not_ready = true;
+    let mut snapshot = shop.snapshot();
+    snapshot.put_service(Arc::new(headless));
+    assert!(tunnel_to(&go(&snapshot, &shop.client, "10.2.0.2:80")).is_some());
+    assert_eq!(
+        go(&snapshot, &shop.client, "10.2.0.1:80"),
+        Hop::Refuse(Refusal::NoEndpoint(service_key("demo", "web")))
+    );
 }
 
 #[test]

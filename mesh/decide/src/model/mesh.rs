@@ -16,6 +16,8 @@ pub struct MeshSettings {
     pub outbound: OutboundPolicy,
     /// How two captured pods of one node talk.
     pub same_node: SameNode,
+    /// What happens to datagrams towards a captured pod.
+    pub datagrams: Datagrams,
     /// Addresses given to pods: one of them that no object explains is held, then refused (design 5).
     pub pod_ranges: Vec<IpNet>,
     /// Addresses given to Services; as `pod_ranges`.
@@ -38,11 +40,23 @@ pub enum OutboundPolicy {
 /// How two captured pods of one node talk (design 13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub enum SameNode {
-    /// As the proxy chooses; the wire in this version.
+    /// Handed over in memory, where nothing but the two proxies' own node sees the connection anyway: see
+    /// [`crate::hop::carriage`].
     #[default]
     Auto,
     /// Always HBONE over the pods' interfaces.
     Wire,
+}
+
+/// What happens to datagrams (UDP, SCTP and the like) towards a captured pod. They pass outside the mesh: nobody
+/// proves to be anybody (design 19).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub enum Datagrams {
+    /// Dropped under STRICT, and where a policy names the port; else they pass, counted.
+    #[default]
+    Protect,
+    /// They pass, counted.
+    Allow,
 }
 
 impl Default for MeshSettings {
@@ -52,6 +66,7 @@ impl Default for MeshSettings {
             root_namespace: "weft-system".into(),
             outbound: OutboundPolicy::default(),
             same_node: SameNode::default(),
+            datagrams: Datagrams::default(),
             pod_ranges: Vec::new(),
             service_ranges: Vec::new(),
             capture_is_told: false,

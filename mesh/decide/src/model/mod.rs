@@ -1,6 +1,8 @@
 //! What exists in the mesh, after translation: identities, workloads, services, waypoints, policies,
 //! routes, and the words for what went wrong. Plain values, shared by `Arc`; nothing here decides.
 
+mod exclusions;
+mod external;
 mod identity;
 mod mesh;
 mod policy;
@@ -11,8 +13,12 @@ mod service;
 mod waypoint;
 mod workload;
 
+pub use exclusions::Exclusions;
+pub use external::{
+    EXTERNAL_SERVICE, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Resolution, Visibility,
+};
 pub use identity::{Identity, NotAnIdentity};
-pub use mesh::{MeshSettings, OutboundPolicy, SameNode};
+pub use mesh::{Datagrams, MeshSettings, OutboundPolicy, SameNode};
 pub use policy::{
     Action, AppliedPolicy, BoundWaypoint, Condition, ConditionKey, IpMatch, MtlsMode, MtlsRules, Operation, Policy,
     PolicySet, PortMatch, Rule, Source, StringMatch,
@@ -20,9 +26,9 @@ pub use policy::{
 pub use problem::{ObjectRef, Place, Problem};
 pub use refusal::{Decider, Refusal};
 pub use route::{Backend, HeaderMatch, HttpRoute, PathMatch, Pattern, RouteMatch, RouteRule, ValueMatch};
-pub use service::{Endpoint, Service, ServiceKey, ServicePort};
+pub use service::{Endpoint, Service, ServiceKey, ServicePort, Tiers};
 pub use waypoint::{Waypoint, WaypointEndpoint, WaypointFor, WaypointKey};
-pub use workload::{Capture, NamedPort, Phase, Workload};
+pub use workload::{Capture, Fence, NamedPort, Phase, Workload};
 
 /// Ports of the mesh inside a pod's network namespace (`wire.md`, the field's convention).
 pub mod ports {
@@ -41,9 +47,12 @@ pub mod ports {
     /// Readiness (`/healthz/ready`).
     pub const READY: u16 = 15021;
 
+    /// Where the ztunnel of a captured pod answers instead of the pod, to prove the way to it. Nothing listens there.
+    pub const PROOF: u16 = 15022;
+
     /// Ports no authority may name: a proxy asked to dial one of them would talk to itself.
     pub fn is_ours(port: u16) -> bool {
-        matches!(port, OUTBOUND | INBOUND_PLAINTEXT | HBONE)
+        matches!(port, OUTBOUND | INBOUND_PLAINTEXT | HBONE | PROOF)
     }
 }
 

@@ -44,6 +44,12 @@ pub enum Refusal {
     NoSuchPort(ServiceKey, u16),
     /// The Service has no ready endpoint.
     NoEndpoint(ServiceKey),
+    /// The ExternalService has no such port.
+    NoExternalPort(ServiceKey, u16),
+    /// The ExternalService has nothing that its connections can go to now.
+    NoExternalEndpoint(ServiceKey, Arc<str>),
+    /// The ExternalService cannot be read, so that nobody knows where its connections should go.
+    BrokenDestination(Decider),
     /// No route rule of the Service matches: 404 by Gateway API.
     NoRoute(ServiceKey),
     /// The route rule that matches cannot be honoured: 500 by Gateway API.
@@ -80,6 +86,9 @@ impl Refusal {
             | Self::UnknownAddress(_)
             | Self::NoSuchPort(..)
             | Self::NoEndpoint(_)
+            | Self::NoExternalPort(..)
+            | Self::NoExternalEndpoint(..)
+            | Self::BrokenDestination(_)
             | Self::NotConfigured
             | Self::NoCertificate(..)
             | Self::ConnectFailed(..)
@@ -116,8 +125,9 @@ impl Refusal {
             Self::HeadTooLarge(_) => "HEAD_TOO_LARGE",
             Self::UnknownAddress(_) => "UNKNOWN_ADDRESS",
             Self::OutsideRegistry(_) => "OUTSIDE_REGISTRY",
-            Self::NoSuchPort(..) => "NO_SUCH_PORT",
-            Self::NoEndpoint(_) => "NO_ENDPOINT",
+            Self::NoSuchPort(..) | Self::NoExternalPort(..) => "NO_SUCH_PORT",
+            Self::NoEndpoint(_) | Self::NoExternalEndpoint(..) => "NO_ENDPOINT",
+            Self::BrokenDestination(_) => "BROKEN_DESTINATION",
             Self::NoRoute(_) => "NO_ROUTE",
             Self::BrokenRoute(..) => "BROKEN_ROUTE",
             Self::NotConfigured => "NOT_CONFIGURED",
@@ -134,7 +144,9 @@ impl Refusal {
     /// The object and field that decided, where one did.
     pub fn decider(&self) -> Option<&Decider> {
         match self {
-            Self::Denied(by) | Self::WaypointRequired(by) | Self::BrokenRoute(by, _) => Some(by),
+            Self::Denied(by) | Self::WaypointRequired(by) | Self::BrokenRoute(by, _) | Self::BrokenDestination(by) => {
+                Some(by)
+            }
             Self::PlaintextRefused(by) => by.as_ref(),
             _ => None,
         }
@@ -175,6 +187,16 @@ impl fmt::Display for Refusal {
             ),
             Self::NoSuchPort(service, port) => write!(out, "Service {service} has no port {port}"),
             Self::NoEndpoint(service) => write!(out, "Service {service} has no ready endpoint"),
+            Self::NoExternalPort(service, port) => write!(out, "ExternalService {service} has no port {port}"),
+            Self::NoExternalEndpoint(service, why) => {
+                write!(out, "ExternalService {service} has no endpoint to connect to: {why}")
+            }
+            Self::BrokenDestination(by) => {
+                write!(
+                    out,
+                    "{by} cannot be read, so that nobody knows where its connections should go"
+                )
+            }
             Self::NoRoute(service) => write!(out, "no route rule of Service {service} matches"),
             Self::BrokenRoute(by, why) => write!(out, "{by} cannot be honoured: {why}"),
             Self::NotConfigured => write!(out, "the configuration is not complete yet"),

@@ -1,6 +1,6 @@
 //! Services and the endpoints behind them.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub struct Service {
     pub endpoints: Arc<[Endpoint]>,
     /// Whether endpoints that are not ready get traffic.
     pub publish_not_ready: bool,
+    /// Which endpoints a connection prefers, by where it comes from.
+    pub tiers: Arc<Tiers>,
     /// The waypoint that Service-addressed traffic takes, if any (design 28).
     pub waypoint: Option<WaypointKey>,
     /// What a waypoint judges requests to this Service by: policies that target it, or its waypoint.
@@ -60,6 +62,27 @@ pub struct Endpoint {
     pub ports: Box<[(u16, u16)]>,
     /// Whether it is ready for new connections.
     pub ready: bool,
+    /// Whether it is on its way out and serves still: for when no other endpoint is ready.
+    pub leaving: bool,
+}
+
+/// Which endpoints of a Service a connection prefers, as indexes into them: made when the Service changes, so that a
+/// connection looks up and compares nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Tiers {
+    /// Preferred from a node.
+    pub nodes: HashMap<Arc<str>, Box<[u32]>>,
+    /// Preferred from a zone, where the node has none that is of use.
+    pub zones: HashMap<Arc<str>, Box<[u32]>>,
+    /// Whether nothing beyond the node counts (`internalTrafficPolicy: Local`).
+    pub only_node: bool,
+}
+
+impl Tiers {
+    /// Whether every endpoint is as near as any other.
+    pub fn is_flat(&self) -> bool {
+        self.nodes.is_empty() && self.zones.is_empty() && !self.only_node
+    }
 }
 
 impl Endpoint {

@@ -39,6 +39,8 @@ pub struct Workload {
     pub serves: Option<WaypointKey>,
     /// Services that select it.
     pub services: Vec<ServiceKey>,
+    /// What NetworkPolicies ask of its connections, as far as we can read them.
+    pub fence: Fence,
     /// Everything that judges inbound traffic. The same `Arc` as long as nothing of it changed (design 15).
     pub policies: Arc<PolicySet>,
 }
@@ -79,6 +81,19 @@ pub enum Phase {
     Terminating,
     /// Succeeded or failed: its address may be another's by now.
     Finished,
+}
+
+/// Whether a NetworkPolicy selects a workload. What it admits is the network's to judge, so that connections of a
+/// selected pod must be seen by the network (design 13).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub enum Fence {
+    /// NetworkPolicies cannot be read: one may.
+    #[default]
+    Unread,
+    /// None does.
+    Absent,
+    /// This one of its namespace does, by name; the first, if several do.
+    By(Arc<str>),
 }
 
 impl Capture {

@@ -4,8 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::Snapshot;
 use crate::model::{
-    BoundWaypoint, Capture, Endpoint, Identity, MeshSettings, Phase, PolicySet, Service, ServiceKey, ServicePort,
-    Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
+    BoundWaypoint, Capture, Endpoint, ExternalService, Fence, Identity, MeshSettings, Phase, PolicySet, Resolution,
+    Service, ServiceKey, ServicePort, Visibility, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload,
+    ports,
 };
 
 /// A captured, ready pod on `node-1`, running as the service account of its own name.
@@ -21,6 +22,7 @@ pub(crate) fn pod(namespace: &str, name: &str, address: &str) -> Workload {
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),
+        fence: Fence::default(),
         capture: Capture::Captured,
         phase: Phase::Ready,
         waypoint: None,
@@ -42,6 +44,7 @@ pub(crate) fn service(namespace: &str, name: &str, address: &str, port: (u16, u1
         }],
         endpoints: pods.iter().map(|pod| endpoint(pod, port)).collect(),
         publish_not_ready: false,
+        tiers: Arc::default(),
         waypoint: None,
         policies: Arc::default(),
         routes: Arc::new([]),
@@ -56,6 +59,26 @@ pub(crate) fn endpoint(pod: &Workload, port: (u16, u16)) -> Endpoint {
         node: Some(pod.node.clone()),
         ports: [port].into(),
         ready: true,
+        leaving: false,
+    }
+}
+
+/// An ExternalService of a namespace with these hosts and networks, to whose connections nothing is done.
+pub(crate) fn external(namespace: &str, name: &str, hosts: &[&str], networks: &[&str]) -> ExternalService {
+    let network = |text: &&str| {
+        let single = || text.parse::<IpAddr>().map(Into::into);
+        text.parse().or_else(|_| single()).expect("a network")
+    };
+    ExternalService {
+        key: service_key(namespace, name),
+        hosts: hosts.iter().map(|host| Arc::from(*host)).collect(),
+        networks: networks.iter().map(network).collect(),
+        ports: Vec::new(),
+        resolution: Resolution::None,
+        endpoints: Arc::default(),
+        visibility: Visibility::Namespace,
+        waypoint: None,
+        broken: None,
     }
 }
 

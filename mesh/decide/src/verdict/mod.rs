@@ -7,6 +7,8 @@
 //! What is not known yet is `Tri::Unknown`; what could not be understood never widens: in an ALLOW rule it
 //! never matches, in a rule that refuses it always does (design 4).
 
+#[cfg(test)]
+mod lines;
 mod matches;
 #[cfg(test)]
 mod naive;
@@ -104,6 +106,26 @@ pub fn admit(
     if let (None, (MtlsMode::Strict, by)) = (peer, set.mtls.mode(destination.port())) {
         return Err(Refusal::PlaintextRefused(by.cloned()));
     }
+    let enforced = set.policies.iter().filter(|applied| !applied.policy.dry_run);
+    admit_by(enforced, set, peer, client, destination)
+}
+
+/// What [`admit`] would refuse, were dry-run policies enforced, and does not refuse: by whom.
+pub fn trial(set: &PolicySet, peer: Option<&Identity>, client: IpAddr, destination: SocketAddr) -> Option<Decider> {
+    if !set.policies.iter().any(|applied| applied.policy.dry_run) || admit(set, peer, client, destination).is_err() {
+        return None;
+    }
+    let refusal = admit_by(set.policies.iter(), set, peer, client, destination).err()?;
+    refusal.decider().cloned()
+}
+
+fn admit_by<'a>(
+    policies: impl Iterator<Item = &'a AppliedPolicy>,
+    set: &PolicySet,
+    peer: Option<&Identity>,
+    client: IpAddr,
+    destination: SocketAddr,
+) -> Result<Option<Decider>, Refusal> {
     let waypoint = set
         .waypoints
         .iter()
@@ -118,7 +140,7 @@ pub fn admit(
         destination,
         request: None,
     };
-    match verdict(set, &facts) {
+    match judge(policies, &facts) {
         Verdict::Allow(by) => Ok(by),
         Verdict::NeedsWaypoint(_) if waypoint => Ok(None),
         Verdict::NeedsWaypoint(by) => Err(Refusal::WaypointRequired(by)),

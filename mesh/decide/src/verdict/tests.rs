@@ -540,6 +540,19 @@ proptest! {
 
 // ---- stories ----
 
+proptest! {
+    #[test]
+    fn a_trial_is_the_difference_that_enforcing_makes(set in sets(), call in calls()) {
+        let admitted = |set: &PolicySet| admit(set, call.peer.as_ref(), call.address, call.destination);
+        let mut enforced = set.clone();
+        for applied in &mut enforced.policies {
+            Arc::make_mut(&mut applied.policy).dry_run = false;
+        }
+        let told = trial(&set, call.peer.as_ref(), call.address, call.destination);
+        prop_assert_eq!(told.is_some(), admitted(&set).is_ok() && admitted(&enforced).is_err());
+    }
+}
+
 fn exact(text: &str) -> StringMatch {
     StringMatch::Exact(text.into())
 }
@@ -915,6 +928,41 @@ fn a_dry_run_policy_is_reported_and_not_enforced() {
     assert_eq!(dry_run(&set, &call.facts()), Some(by("trial", "spec.rules[0]")));
     assert_eq!(dry_run(&set, &get(None, "/").facts()), None);
     assert_eq!(dry_run(&set, &call.at_l4()), None);
+}
+
+#[test]
+fn a_trial_tells_by_whom_a_connection_would_be_refused() {
+    let on_trial = |action, rule| {
+        let mut applied = policy("trial", action, vec![rule]);
+        Arc::make_mut(&mut applied.policy).dry_run = true;
+        applied
+    };
+    let from_web = || rule(from_web(), vec![]);
+    let get_admin = || rule(vec![], to_path(exact("/admin")));
+    let other = Identity::new("cluster.local", "shop", "other").unwrap();
+    let first = || Some(by("trial", "spec.rules[0]"));
+    let none = || Some(by("trial", "spec.rules"));
+    let told = |set: &PolicySet, peer: &Identity| {
+        let (client, to) = ("10.0.0.1".parse().unwrap(), "10.9.0.1:8080".parse().unwrap());
+        assert!(admit(set, Some(peer), client, to).is_ok(), "a trial refuses nothing");
+        trial(set, Some(peer), client, to)
+    };
+    for (policy, of_web, of_other) in [
+        (on_trial(Action::Deny, from_web()), first(), None),
+        (on_trial(Action::Allow, from_web()), None, none()),
+        (on_trial(Action::Deny, get_admin()), first(), first()),
+        (on_trial(Action::Allow, get_admin()), first(), first()),
+    ] {
+        let set = set(vec![policy]);
+        assert_eq!((told(&set, &web()), told(&set, &other)), (of_web, of_other), "{set:?}");
+    }
+    let beside = set(vec![
+        policy("real", Action::Allow, vec![from_web(), rule(vec![], vec![])]),
+        on_trial(Action::Allow, from_web()),
+    ]);
+    assert_eq!(told(&beside, &other), None, "another policy allows it anyway");
+    let bound = bound(set(vec![on_trial(Action::Deny, get_admin())]), None);
+    assert_eq!(told(&bound, &waypoint()), None, "the waypoint judges that");
 }
 
 // ---- admit ----

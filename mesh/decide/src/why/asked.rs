@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::{Question, near::did_you_mean, words::full_name};
 use crate::{
     hop::candidates,
-    model::{Phase, Service, Workload},
+    model::{ExternalService, Phase, Service, Workload},
     path::normalise,
     snapshot::Snapshot,
     verdict,
@@ -107,6 +107,9 @@ pub(super) fn destination(snapshot: &Snapshot, text: &str, from: &Client) -> Res
             address: service_address(snapshot, service, port, from)?,
             host: host(&format!("{}.{}", service.key.name, service.key.namespace), port),
         });
+    }
+    if let Some(external) = own.and_then(|own| snapshot.external.named(&own.into(), name)) {
+        return external_address(external, name, port, from);
     }
     let pod = match namespace {
         Some(namespace) => pods(snapshot).find(|pod| *pod.namespace == *namespace && *pod.name == *short),
@@ -262,6 +265,39 @@ fn service_address(snapshot: &Snapshot, service: &Service, port: u16, from: &Cli
             "Service {} has no address of its own and no ready endpoint with port {port}",
             service.key
         )
+    })
+}
+
+/// What a client that was told a host of an ExternalService connects to.
+fn external_address(
+    external: &ExternalService,
+    name: &str,
+    port: Option<u16>,
+    from: &Client,
+) -> Result<Destination, String> {
+    let port = port.map_or_else(|| only_port(name, external.ports.iter().map(|it| it.number)), Ok)?;
+    let v4 = match from {
+        Client::Pod(pod) => pod.addresses.first().is_none_or(IpAddr::is_ipv4),
+        Client::Address(address) => address.is_ipv4(),
+    };
+    let single = || {
+        external
+            .networks
+            .iter()
+            .filter(|it| it.prefix_len() == it.max_prefix_len())
+    };
+    let found = single()
+        .find(|it| it.addr().is_ipv4() == v4)
+        .or_else(|| single().next());
+    let found = found.ok_or_else(|| {
+        format!(
+            "{name} is a host of ExternalService {}, which gives no single address: ask about the address itself",
+            external.key
+        )
+    })?;
+    Ok(Destination {
+        address: SocketAddr::new(found.addr(), port),
+        host: host(name, port),
     })
 }
 

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     model::{
-        Action, Backend, BoundWaypoint, Capture, Decider, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch,
-        PolicySet, RouteMatch, RouteRule, Service, StringMatch, Waypoint, WaypointFor, Workload,
+        Action, Backend, BoundWaypoint, Capture, Decider, Fence, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch,
+        Policy, PolicySet, RouteMatch, RouteRule, Service, StringMatch, Waypoint, WaypointFor, Workload,
     },
     snapshot::testing::{
         allow, bound_waypoint, pod, policies, service, service_key, snapshot, waypoint, waypoint_key, waypoint_pod,
@@ -55,7 +55,7 @@ impl Shop {
         self
     }
 
-    fn with_waypoint(mut self, policy: Vec<crate::model::Policy>) -> Self {
+    fn with_waypoint(mut self, policy: Vec<Policy>) -> Self {
         self.services[0].waypoint = Some(waypoint_key("demo", "way"));
         let bound: Vec<BoundWaypoint> = vec![bound_waypoint("demo", "way", Some(&[8080]))];
         self.judged_by(&policies(policy, bound))
@@ -170,6 +170,37 @@ fn an_l4_deny_names_its_policy() {
         outcome(&told),
         "refused: denied by AuthorizationPolicy demo/client-only spec.rules; ztunnel on node-2 refuses the connection"
     );
+}
+
+#[test]
+fn a_dry_run_is_told_and_refuses_nothing() {
+    let on_trial = |policy: Policy| Policy {
+        dry_run: true,
+        ..policy
+    };
+    let told = |policy: Policy, client: &str| {
+        let shop = Shop::new().judged_by(&policies(vec![on_trial(policy)], Vec::new()));
+        let told = shop.told(&format!("{client} demo/web:80"));
+        assert!(outcome(&told).starts_with("allowed: "), "{told:?}");
+        told.into_iter().find(|line| line.contains(" dry run: "))
+    };
+    let client_only = || allow("demo", "client-only", &[], &[CLIENT]);
+    assert_eq!(told(client_only(), "demo/client-1"), None);
+    assert_eq!(
+        told(client_only(), "shop/client-1").as_deref(),
+        Some(
+            "ztunnel on node-2 dry run: AuthorizationPolicy demo/client-only spec.rules would deny it, were it \
+             enforced [AuthorizationPolicy demo/client-only spec.rules]"
+        )
+    );
+    let deny = Policy {
+        action: Action::Deny,
+        ..client_only()
+    };
+    assert!(told(deny.clone(), "demo/client-1").is_some());
+    assert_eq!(told(deny, "shop/client-1"), None);
+    let only_get = told(allow("demo", "only-get", &["GET"], &[]), "demo/client-1");
+    assert!(only_get.is_some(), "nobody here could read the request");
 }
 
 #[test]
@@ -461,4 +492,39 @@ fn before_the_first_lists_nothing_is_promised() {
         assert!(!explained.allowed);
         assert!(explained.outcome.contains("not complete yet"), "{}", explained.outcome);
     }
+}
+
+#[test]
+fn pods_of_one_node_are_told_to_meet_in_memory_or_why_not() {
+    let near = |fence: Fence| {
+        let mut shop = Shop::new();
+        for pod in &mut shop.pods {
+            pod.node = "node-1".into();
+            pod.fence = if pod.name.starts_with("web") {
+                fence.clone()
+            } else {
+                Fence::Absent
+            };
+        }
+        shop.told("demo/client-1 10.1.1.1:8080")
+    };
+    assert_eq!(
+        near(Fence::Absent),
+        [
+            "ztunnel on node-1 hop: same node, in memory, to pod demo/web-1 at 10.1.1.1:8080",
+            "ztunnel on node-1 verify: holds valid leaves of both: spiffe://cluster.local/ns/demo/sa/client-1 and \
+             spiffe://cluster.local/ns/demo/sa/web-1",
+            "ztunnel on node-1 verdict: allowed: no policy restricts port 8080",
+            "allowed: pod demo/web-1 at 10.1.1.1:8080 is reached inside the node as \
+             spiffe://cluster.local/ns/demo/sa/client-1",
+        ]
+    );
+    let told = near(Fence::By("strict".into()));
+    assert_eq!(
+        told[1],
+        "ztunnel on node-1 same node: over the wire: NetworkPolicy demo/strict selects one of the pods"
+    );
+    assert!(outcome(&told).starts_with("allowed: mutual TLS reaches"), "{told:?}");
+    let told = near(Fence::Unread);
+    assert!(told[1].contains("NetworkPolicies cannot be read"), "{told:?}");
 }

@@ -11,11 +11,11 @@ use super::{
     words::{full_name, listed, named, proxy_of},
 };
 use crate::{
-    hop::{Hop, candidates, hop, source_address},
-    model::{Capture, Decider, Identity, Refusal, ServiceKey, Workload, ports},
+    hop::{Carriage, Hop, Wire, candidates, carriage, hop, source_address},
+    model::{Capture, Decider, ExternalService, Identity, Refusal, Resolution, ServiceKey, Workload, ports},
     pick::Choice,
     snapshot::Snapshot,
-    verdict::{Client, Facts, admit, dry_run},
+    verdict::{admit, trial},
 };
 
 fn idle(_: IpAddr) -> u32 {
@@ -83,6 +83,17 @@ pub(super) fn explain(
     }
 }
 
+/// What says where connections to an ExternalService go.
+fn described(service: &ExternalService) -> Decider {
+    Decider {
+        object: service.object(),
+        field: match service.resolution {
+            Resolution::None => "spec.addresses".into(),
+            Resolution::Static | Resolution::Dns => "spec.endpoints".into(),
+        },
+    }
+}
+
 impl Way<'_> {
     pub(super) fn step(&mut self, at: &str, decision: &str, answer: String, by: Option<Decider>) {
         self.steps.push(Step {
@@ -122,6 +133,8 @@ impl Way<'_> {
                 );
                 End::Arrives(format!("{asked_for} is connected to as it is, outside the mesh"))
             }
+            Hop::External { service, to } => self.outside(&at, &service, to),
+            Hop::Resolve { service, host, port } => self.resolved(&at, &service, &host, port),
             Hop::Plain { to, workload, service } => {
                 let there = named(to, workload.as_ref());
                 let among = self.among(service.as_ref(), asked_for, to);
@@ -134,12 +147,7 @@ impl Way<'_> {
                     "plain TCP reaches {there}, where nothing of the mesh judges it"
                 ))
             }
-            Hop::Tunnel { to, workload, service } => {
-                let there = named(to, Some(&workload));
-                let among = self.among(service.as_ref(), asked_for, to);
-                self.tell(&at, "hop", format!("HBONE to {there}{among}"));
-                self.arrive(source, to, &workload)
-            }
+            Hop::Tunnel { to, workload, service } => self.reach_pod(source, asked_for, to, &workload, service.as_ref()),
             Hop::Waypoint {
                 waypoint,
                 endpoint,
@@ -166,6 +174,24 @@ impl Way<'_> {
         }
     }
 
+    /// To an address of an ExternalService.
+    fn outside(&mut self, at: &str, service: &ExternalService, to: SocketAddr) -> End {
+        let known = format!("ExternalService {}, known as {}", service.key, service.hosts.join(", "));
+        let answer = format!("plain TCP to {to}, of {known}");
+        self.step(at, "hop", answer, Some(described(service)));
+        End::Arrives(format!("plain TCP goes to {to}, outside the mesh"))
+    }
+
+    /// To what a name of an ExternalService resolves to.
+    fn resolved(&mut self, at: &str, service: &ExternalService, host: &str, port: u16) -> End {
+        let answer = format!(
+            "{host} is resolved, then plain TCP to port {port} there, of ExternalService {}",
+            service.key
+        );
+        self.step(at, "hop", answer, Some(described(service)));
+        End::Arrives(format!("plain TCP goes to port {port} of what {host} resolves to"))
+    }
+
     /// The Service behind which an endpoint was picked, and which others might have been.
     fn among(&self, service: Option<&ServiceKey>, asked_for: SocketAddr, to: SocketAddr) -> String {
         let Some(key) = service else { return String::new() };
@@ -183,20 +209,54 @@ impl Way<'_> {
         }
     }
 
+    /// To a pod that is captured, or serves HBONE itself.
+    fn reach_pod(
+        &mut self,
+        source: &Workload,
+        asked_for: SocketAddr,
+        to: SocketAddr,
+        workload: &Arc<Workload>,
+        service: Option<&ServiceKey>,
+    ) -> End {
+        let how = match carriage(self.snapshot, source, workload) {
+            Carriage::InMemory => "same node, in memory,",
+            Carriage::Wire(_) => "HBONE",
+        };
+        let there = named(to, Some(workload));
+        let among = self.among(service, asked_for, to);
+        self.tell(&proxy_of(source), "hop", format!("{how} to {there}{among}"));
+        self.arrive(source, to, workload)
+    }
+
     /// At the destination of a tunnel.
     fn arrive(&mut self, source: &Workload, to: SocketAddr, workload: &Arc<Workload>) -> End {
+        if to.port() == ports::PROOF {
+            let there = named(to, Some(workload));
+            return End::Arrives(format!(
+                "the ztunnel of {there} answers by itself, and the pod hears of nothing"
+            ));
+        }
         let (at_source, there) = (proxy_of(source), named(to, Some(workload)));
-        self.tell(
-            &at_source,
-            "verify",
-            format!("{there} must prove to be {}", workload.identity),
-        );
+        let how = carriage(self.snapshot, source, workload);
+        if let Carriage::Wire(why @ (Wire::Configured | Wire::Unread | Wire::Fenced(_))) = &how {
+            self.tell(&at_source, "same node", format!("over the wire: {why}"));
+        }
         let at = proxy_of(workload);
-        self.tell(
-            &at,
-            "verify",
-            format!("the client must prove to be {}", source.identity),
-        );
+        match &how {
+            Carriage::InMemory => {
+                let sentence = format!(
+                    "holds valid leaves of both: {} and {}",
+                    source.identity, workload.identity
+                );
+                self.tell(&at_source, "verify", sentence);
+            }
+            Carriage::Wire(_) => {
+                let sentence = format!("{there} must prove to be {}", workload.identity);
+                self.tell(&at_source, "verify", sentence);
+                let sentence = format!("the client must prove to be {}", source.identity);
+                self.tell(&at, "verify", sentence);
+            }
+        }
         if workload.capture == Capture::Native {
             self.tell(
                 &at,
@@ -207,6 +267,9 @@ impl Way<'_> {
         }
         let address = source_address(source, to.ip());
         match self.admitted(&at, workload, Some(&source.identity), address, to) {
+            Ok(()) if how == Carriage::InMemory => {
+                End::Arrives(format!("{there} is reached inside the node as {}", source.identity))
+            }
             Ok(()) => End::Arrives(format!("mutual TLS reaches {there} as {}", source.identity)),
             Err(end) => end,
         }
@@ -222,12 +285,7 @@ impl Way<'_> {
         to: SocketAddr,
     ) -> Result<(), End> {
         let set = &workload.policies;
-        let facts = Facts {
-            client: Client::Known { peer, address: client },
-            destination: to,
-            request: None,
-        };
-        if let Some(by) = dry_run(set, &facts) {
+        if let Some(by) = trial(set, peer, client, to) {
             self.step(at, "dry run", format!("{by} would deny it, were it enforced"), Some(by));
         }
         match admit(set, peer, client, to) {

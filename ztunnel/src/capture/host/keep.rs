@@ -54,8 +54,8 @@ struct Wished {
 }
 
 /// What the rules hold.
-#[derive(Debug, Clone, Default, Serialize)]
-struct Told {
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub(in crate::capture) struct Told {
     #[serde(skip)]
     version: u64,
     mode: Mode,
@@ -121,6 +121,11 @@ impl Host {
             tracing::warn!(%uid, "the host's rules for probes are not in force yet: until then this pod's probes are judged as other connections are");
         }
         self.let_through(probed)
+    }
+
+    /// Tells when what pods should let through may be otherwise, from now on.
+    pub(in crate::capture) fn changes(&self) -> watch::Receiver<Told> {
+        self.told.subscribe()
     }
 
     /// What a pod with these probed ports should let through.
@@ -344,7 +349,11 @@ impl Keeper {
 
     fn publish(&self, now: Told) {
         gauge(now.mode);
-        self.host.told.send_replace(now);
+        self.host.told.send_if_modified(|told| {
+            let other = *told != now;
+            *told = now;
+            other
+        });
     }
 }
 

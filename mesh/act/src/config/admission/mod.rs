@@ -66,6 +66,7 @@ const TOP: &[(&str, &[&str])] = &[
     ("Node", &["spec", "status"]),
     ("Pod", &["spec", "status"]),
     ("Service", &["spec", "status"]),
+    ("NetworkPolicy", &["spec", "status"]),
     ("Gateway", &["spec", "status"]),
     ("HTTPRoute", &["spec", "status"]),
     ("ReferenceGrant", &["spec"]),

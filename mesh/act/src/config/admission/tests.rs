@@ -90,6 +90,13 @@ fn what_an_api_server_takes_is_admitted_with_defaults() {
         ("PeerAuthentication", "{mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: PERMISSIVE}}}"),
         ("PeerAuthentication", "{}"),
         ("TrafficPolicy", "{targetRefs: [{kind: Service, name: a}], timeouts: {connect: 1s, idle: 1h30m}}"),
+        (
+            "ExternalService",
+            "{hosts: [api.example.com, '*.example.com'], addresses: [240.0.0.7, '2001:db8::/32'], resolution: DNS,
+              ports: [{number: 443, name: https, appProtocol: https, targetPort: 8443}],
+              endpoints: [{address: a.example.com, ports: {https: 1}, zone: z}, {address: '2001:db8::1'}]}",
+        ),
+        ("ExternalService", "{hosts: [a.example], addresses: [192.0.2.1], visibility: Mesh}"),
         ("MeshConfig", "{trustDomain: a.b-c, outbound: RegistryOnly, podCidrs: [10.0.0.0/8, '2001:db8::/32']}"),
     ] {
         let (_, origin) = admitted(&ours(kind, body));
@@ -207,6 +214,31 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
         "{targetRefs: [{kind: Service, name: a}], timeouts: {idle: 1 hour}}",
         "spec.timeouts.idle",
         "does not match",
+    ),
+    ("ExternalService", "{}", "spec.hosts", "is missing"),
+    (
+        "ExternalService",
+        "{hosts: [A.example]}",
+        "spec.hosts[0]",
+        "does not match",
+    ),
+    (
+        "ExternalService",
+        "{hosts: [a.example], ports: [{number: 0}]}",
+        "spec.ports[0].number",
+        "",
+    ),
+    (
+        "ExternalService",
+        "{hosts: [a.example], resolution: Static}",
+        "spec",
+        "needs endpoints",
+    ),
+    (
+        "ExternalService",
+        "{hosts: ['*.a.example'], resolution: DNS}",
+        "spec",
+        "cannot be resolved",
     ),
     (
         "MeshConfig",
@@ -566,7 +598,7 @@ proptest! {
         mut value in anything(),
         spec in anything(),
         kind in proptest::sample::select(vec![
-            "AuthorizationPolicy", "PeerAuthentication", "MeshConfig", "TrafficPolicy", "Pod", "Service", "HTTPRoute",
+            "AuthorizationPolicy", "PeerAuthentication", "MeshConfig", "TrafficPolicy", "ExternalService", "Pod", "Service", "HTTPRoute",
             "Gateway", "EndpointSlice", "Namespace", "Other",
         ]),
         version in proptest::sample::select(vec!["v1", "weft.dev/v1alpha1", "gateway.networking.k8s.io/v1", "", "/", "a/b/c"]),

@@ -215,7 +215,7 @@ impl Source {
         changes.extend(self.claims.settle(touched));
         if !self.complete && self.shelf.is_complete() {
             self.complete = true;
-            changes.push(Change::Complete);
+            changes.extend([Change::Fences(true), Change::Complete]);
         }
         changes
     }

@@ -47,6 +47,7 @@ impl Heard {
                 }
                 Change::Reject(problem) => self.rejected.entry(problem.object.clone()).or_default().push(problem),
                 Change::Accept(object) => assert!(self.rejected.remove(&object).is_some(), "{object} was rejected"),
+                Change::Fences(read) => assert!(read, "a directory holds every NetworkPolicy there is"),
                 Change::Complete => {
                     assert!(!self.complete, "complete once");
                     self.complete = true;
@@ -236,7 +237,7 @@ fn every_configuration_file_is_read_and_no_other() {
     assert_eq!(desk.look().batches.len(), 1, "nothing new is nothing told");
     let once = read(desk.folder.path()).expect("readable");
     assert!(
-        matches!(once.last(), Some(Change::Complete)) && once.len() == 4,
+        matches!(once.last(), Some(Change::Complete)) && once.len() == 5,
         "{once:?}"
     );
 }

@@ -7,7 +7,7 @@ use std::{
 
 use decide::model::{ObjectRef, Problem};
 
-use super::{outage::Outage, read::Read, scope::Kind, watch::News};
+use super::{outage::Outage, read::Read, scope::Kind, trouble::Trouble, watch::News};
 use crate::config::{
     Change,
     objects::{Object, Origin},
@@ -39,8 +39,10 @@ struct Known {
     there: HashMap<Name, Held>,
     /// While a list is coming: what it named.
     listing: Option<HashSet<Name>>,
-    /// Whether a list was complete once.
+    /// Whether a list was complete once, or nobody waits for one.
     listed: bool,
+    /// Of a kind that may be unread: whether it is read.
+    sure: bool,
 }
 
 /// What the feed holds of an object.
@@ -61,6 +63,7 @@ impl Gather {
             there: HashMap::new(),
             listing: None,
             listed: false,
+            sure: false,
         };
         Self {
             kinds: kinds.iter().map(known).collect(),
@@ -92,7 +95,12 @@ impl Gather {
         };
         match news {
             News::Heard => self.outage.over(known.kind),
-            News::Trouble(trouble) => self.outage.began(known.kind, trouble),
+            News::Trouble(trouble) => {
+                if known.kind.may_be_unread() && matches!(trouble, Trouble::Forbidden(_)) {
+                    known.unread(changes);
+                }
+                self.outage.began(known.kind, trouble);
+            }
             News::Listing => known.listing = Some(HashSet::new()),
             News::Put(read) => known.put(*read, changes),
             News::Gone(object) => known.gone(&object, changes),
@@ -145,12 +153,23 @@ impl Known {
         }
     }
 
+    /// It may not be read, and nobody waits for it: what it would say counts as unknown.
+    fn unread(&mut self, changes: &mut Vec<Change>) {
+        self.listed = true;
+        if std::mem::take(&mut self.sure) {
+            changes.push(Change::Fences(false));
+        }
+    }
+
     /// What the list did not name is gone.
     fn end_of_list(&mut self, changes: &mut Vec<Change>) {
         let Some(named) = self.listing.take() else {
             return;
         };
         self.listed = true;
+        if self.kind.may_be_unread() && !std::mem::replace(&mut self.sure, true) {
+            changes.push(Change::Fences(true));
+        }
         let kind: Arc<str> = self.kind.kind.into();
         self.there.retain(|name, _| {
             let stays = named.contains(name);
@@ -210,7 +229,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::kubernetes::{read::read, scope::Scope, trouble::Trouble};
+    use crate::config::kubernetes::{read::read, scope::Scope};
 
     /// A gather over the kinds of a scope that is asked by kind.
     struct Watches {
@@ -247,6 +266,7 @@ mod tests {
             Change::Delete(object) => format!("delete {object}"),
             Change::Reject(problem) => format!("reject {}: {}", problem.object, problem.field),
             Change::Accept(object) => format!("accept {object}"),
+            Change::Fences(read) => format!("fences {read}"),
             Change::Complete => "complete".into(),
         }
     }
@@ -292,6 +312,24 @@ mod tests {
         watches.say("Pod", News::Listing);
         assert_eq!(watches.say("Pod", News::Listed), Vec::<String>::new());
         assert!(watches.gather.is_complete());
+    }
+
+    #[test]
+    fn network_policies_that_may_not_be_read_hold_nobody_up_and_count_as_unread() {
+        let forbidden = || News::Trouble(Trouble::Forbidden("no".into()));
+        let mut watches = Watches::new(&Scope::Proxy);
+        assert_eq!(watches.say("NetworkPolicy", forbidden()), Vec::<String>::new());
+        assert!(!watches.gather.awaited().contains(&"networkpolicies"));
+        watches.say("NetworkPolicy", News::Listing);
+        assert_eq!(watches.say("NetworkPolicy", News::Listed), ["fences true"]);
+        assert_eq!(
+            watches.say("NetworkPolicy", News::Trouble(Trouble::Unreachable("reset".into()))),
+            Vec::<String>::new(),
+            "what was known stays"
+        );
+        assert_eq!(watches.say("NetworkPolicy", forbidden()), ["fences false"]);
+        assert_eq!(watches.say("NetworkPolicy", forbidden()), Vec::<String>::new());
+        assert_eq!(watches.say("NetworkPolicy", News::NotServed), ["fences true"]);
     }
 
     #[test]

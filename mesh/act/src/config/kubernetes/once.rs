@@ -34,6 +34,7 @@ pub async fn read_once(client: &Client, defaults: MeshSettings, scope: &Scope) -
                 take(News::Listed);
             }
             Err(Trouble::NotServed) if kind.may_be_missing() => take(News::NotServed),
+            Err(trouble @ Trouble::Forbidden(_)) if kind.may_be_unread() => take(News::Trouble(trouble)),
             Err(trouble) => return Err(KubernetesError::NotRead(kind.full_name(), trouble.to_string())),
         }
     }

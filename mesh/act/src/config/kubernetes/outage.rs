@@ -68,6 +68,10 @@ impl Outage {
         let mut found = BTreeMap::new();
         for (kind, trouble) in self.troubles.values() {
             let (name, remedy) = remedy(kind, trouble);
+            let stays = match trouble {
+                Trouble::Forbidden(_) if kind.may_be_unread() => "Pods of one node talk over the wire meanwhile.",
+                _ => stays,
+            };
             let problem = Problem {
                 object: ObjectRef {
                     kind: KIND.into(),

@@ -81,7 +81,12 @@ impl Kind {
 
     /// Whether a server may not know it: then nobody can have written one.
     pub(super) fn may_be_missing(&self) -> bool {
-        self.group == GATEWAY_API || self.is_ours()
+        self.group == GATEWAY_API || self.is_ours() || self.may_be_unread()
+    }
+
+    /// Whether we can do without: what may not be read then counts as whatever is safe.
+    pub(super) fn may_be_unread(&self) -> bool {
+        *self == NETWORK_POLICIES
     }
 
     /// Whether its schema is ours.
@@ -103,17 +108,37 @@ const ACCOUNTS: Kind = Kind::named("ServiceAccount", "serviceaccounts");
 const PODS: Kind = Kind::new("Pod", "pods", "", &shape::POD);
 const SERVICES: Kind = Kind::new("Service", "services", "", &shape::SPEC);
 const SLICES: Kind = Kind::new("EndpointSlice", "endpointslices", "discovery.k8s.io", &shape::SLICE);
+const NETWORK_POLICIES: Kind = Kind::new(
+    "NetworkPolicy",
+    "networkpolicies",
+    "networking.k8s.io",
+    &shape::NETWORK_POLICY,
+);
 const GATEWAYS: Kind = Kind::of_gateway_api("Gateway", "gateways");
 const ROUTES: Kind = Kind::of_gateway_api("HTTPRoute", "httproutes");
 const GRANTS: Kind = Kind::of_gateway_api("ReferenceGrant", "referencegrants");
 const POLICIES: Kind = Kind::ours("AuthorizationPolicy", "authorizationpolicies");
 const PEERS: Kind = Kind::ours("PeerAuthentication", "peerauthentications");
 const TRAFFIC: Kind = Kind::ours("TrafficPolicy", "trafficpolicies");
+const EXTERNAL: Kind = Kind::ours("ExternalService", "externalservices");
 const MESH: Kind = Kind::ours("MeshConfig", "meshconfigs");
 
 /// No Nodes: nothing is decided by them yet.
 const PROXY: &[Kind] = &[
-    NAMESPACES, ACCOUNTS, PODS, SERVICES, SLICES, GATEWAYS, ROUTES, GRANTS, POLICIES, PEERS, TRAFFIC, MESH,
+    NAMESPACES,
+    ACCOUNTS,
+    PODS,
+    SERVICES,
+    SLICES,
+    NETWORK_POLICIES,
+    GATEWAYS,
+    ROUTES,
+    GRANTS,
+    POLICIES,
+    PEERS,
+    TRAFFIC,
+    EXTERNAL,
+    MESH,
 ];
 /// Services and their slices, because a policy may bind a pod's ports by way of a Service.
 const AGENT: &[Kind] = &[NAMESPACES, PODS, SERVICES, SLICES, GATEWAYS, POLICIES, PEERS, MESH];

@@ -8,6 +8,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::config::objects::MIRROR;
+
 /// What of a value is kept. Each item of a list has the shape of the list.
 #[derive(Debug, PartialEq)]
 pub(super) enum Shape {
@@ -15,7 +17,7 @@ pub(super) enum Shape {
     Whole,
     /// These fields.
     Fields(&'static [(&'static str, Self)]),
-    /// Keys of our own group: annotations hold much that is nobody's business here.
+    /// Keys of our own group, and what makes a Pod a static one's: annotations hold much that is nobody's business here.
     Ours,
 }
 
@@ -42,6 +44,9 @@ pub(super) const NAMED: Shape = Fields(&[("metadata", METADATA)]);
 /// Metadata and the whole `spec`.
 pub(super) const SPEC: Shape = Fields(&[("metadata", METADATA), ("spec", Whole)]);
 
+/// A NetworkPolicy: whom it selects.
+pub(super) const NETWORK_POLICY: Shape = Fields(&[("metadata", METADATA), ("spec", Fields(&[("podSelector", Whole)]))]);
+
 /// An EndpointSlice.
 pub(super) const SLICE: Shape = Fields(&[
     ("metadata", METADATA),
@@ -53,6 +58,8 @@ pub(super) const SLICE: Shape = Fields(&[
             ("conditions", Whole),
             ("targetRef", Whole),
             ("nodeName", Whole),
+            ("zone", Whole),
+            ("hints", Whole),
         ]),
     ),
     ("ports", Whole),
@@ -113,7 +120,7 @@ impl Shape {
         match self {
             Self::Whole => Some(&Self::Whole),
             Self::Fields(fields) => fields.iter().find(|(field, _)| *field == name).map(|(_, shape)| shape),
-            Self::Ours => (name.split_once('/')?.0 == crds::GROUP).then_some(&Self::Whole),
+            Self::Ours => (name.split_once('/')?.0 == crds::GROUP || name == MIRROR).then_some(&Self::Whole),
         }
     }
 }

@@ -52,6 +52,12 @@ pub struct SliceEndpoint {
     /// Its node.
     #[serde(default)]
     pub node_name: Option<Arc<str>>,
+    /// Its zone.
+    #[serde(default)]
+    pub zone: Option<Arc<str>>,
+    /// Whose connections it is meant for.
+    #[serde(default)]
+    pub hints: Option<SliceHints>,
 }
 
 /// State of an endpoint.
@@ -60,6 +66,32 @@ pub struct SliceConditions {
     /// Ready for new connections; not told means ready.
     #[serde(default)]
     pub ready: Option<bool>,
+    /// Serves, whether it terminates or not; not told means as ready.
+    #[serde(default)]
+    pub serving: Option<bool>,
+    /// On its way out; not told means not.
+    #[serde(default)]
+    pub terminating: Option<bool>,
+}
+
+/// Whose connections an endpoint is meant for, as the cluster's own controller wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceHints {
+    /// Zones.
+    #[serde(default, deserialize_with = "or_default")]
+    pub for_zones: Vec<SliceHint>,
+    /// Nodes.
+    #[serde(default, deserialize_with = "or_default")]
+    pub for_nodes: Vec<SliceHint>,
+}
+
+/// A zone or node by name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct SliceHint {
+    /// Its name.
+    #[serde(default, deserialize_with = "or_default")]
+    pub name: Arc<str>,
 }
 
 /// The object behind an endpoint.
@@ -131,6 +163,15 @@ impl EndpointSlice {
             .filter_map(SliceEndpoint::address)
     }
 
+    /// Nodes and their zones, as far as endpoints tell both; perhaps more than once.
+    pub fn zones(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        let told = self
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.node_name.as_ref().zip(endpoint.zone.as_ref()));
+        told.filter(|(node, zone)| !node.is_empty() && !zone.is_empty())
+    }
+
     fn check_addresses(&self) -> Result<(), FieldError> {
         let unreadable = |endpoint: &SliceEndpoint| endpoint.address().is_none();
         match self.endpoints.iter().position(unreadable) {
@@ -149,6 +190,16 @@ impl SliceEndpoint {
     pub fn address(&self) -> Option<IpAddr> {
         let first = self.addresses.first()?;
         first.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    }
+
+    /// Whether it terminates and still serves.
+    pub fn is_leaving(&self) -> bool {
+        let SliceConditions {
+            ready,
+            serving,
+            terminating,
+        } = self.conditions;
+        terminating == Some(true) && serving.or(ready) == Some(true)
     }
 
     /// The pod it says it is.

@@ -7,6 +7,7 @@
 mod endpoint_slice;
 mod gateway;
 mod metadata;
+mod network_policy;
 mod pod;
 mod probe;
 mod read;
@@ -17,14 +18,18 @@ use std::{collections::HashMap, sync::Arc};
 use decide::model::{ObjectRef, Place, Problem};
 use serde_json::Value;
 
-pub use endpoint_slice::{AddressType, EndpointSlice, SliceConditions, SliceEndpoint, SlicePort, SliceTarget};
+pub use endpoint_slice::{
+    AddressType, EndpointSlice, SliceConditions, SliceEndpoint, SliceHint, SliceHints, SlicePort, SliceTarget,
+};
 pub use gateway::{
     AllowedRoutes, FromNamespaces, Gateway, GatewaySpec, GrantFrom, GrantSpec, GrantTo, LabelSelector, Listener,
     ReferenceGrant, Requirement, RouteNamespaces,
 };
 pub use metadata::{Metadata, OwnerReference};
+pub use network_policy::NetworkPolicy;
 pub use pod::{
-    Container, ContainerPort, Pod, PodCondition, PodIp, PodPhase, PodSpec, PodStatus, Protocol, RestartPolicy,
+    Container, ContainerPort, MIRROR, Pod, PodCondition, PodIp, PodPhase, PodSpec, PodStatus, Protocol, RestartPolicy,
+    is_static_uid,
 };
 pub use probe::{GrpcTarget, Handler, Lifecycle, Target};
 pub use read::FieldError;
@@ -45,6 +50,8 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// `v1` Node.
     Node(Arc<Named>),
+    /// `networking.k8s.io/v1` NetworkPolicy.
+    NetworkPolicy(Arc<NetworkPolicy>),
     /// `gateway.networking.k8s.io/v1` Gateway.
     Gateway(Arc<Gateway>),
     /// `gateway.networking.k8s.io/v1` HTTPRoute.
@@ -57,6 +64,8 @@ pub enum Object {
     PeerAuthentication(Arc<Written>),
     /// `weft.dev/v1alpha1` TrafficPolicy.
     TrafficPolicy(Arc<Written>),
+    /// `weft.dev/v1alpha1` ExternalService.
+    ExternalService(Arc<Written>),
     /// `weft.dev/v1alpha1` MeshConfig (cluster-scoped, only `default` counts).
     MeshConfig(Arc<Written>),
 }
@@ -101,12 +110,14 @@ const KINDS: &[Known] = &[
     Known("Service", "", &["v1"], false),
     Known("EndpointSlice", "discovery.k8s.io", &["v1"], false),
     Known("Node", "", &["v1"], true),
+    Known("NetworkPolicy", "networking.k8s.io", &["v1"], false),
     Known("Gateway", GATEWAY_API, &["v1", "v1beta1"], false),
     Known("HTTPRoute", GATEWAY_API, &["v1", "v1beta1"], false),
     Known("ReferenceGrant", GATEWAY_API, &["v1", "v1beta1"], false),
     Known("AuthorizationPolicy", OURS, &["v1alpha1"], false),
     Known("PeerAuthentication", OURS, &["v1alpha1"], false),
     Known("TrafficPolicy", OURS, &["v1alpha1"], false),
+    Known("ExternalService", OURS, &["v1alpha1"], false),
     Known("MeshConfig", OURS, &["v1alpha1"], true),
 ];
 
@@ -135,12 +146,14 @@ impl Object {
             "Service" => Self::Service(Arc::new(Service::read(metadata, value)?)),
             "EndpointSlice" => Self::EndpointSlice(Arc::new(EndpointSlice::read(metadata, value)?)),
             "Node" => Self::Node(named(metadata)),
+            "NetworkPolicy" => Self::NetworkPolicy(Arc::new(NetworkPolicy::read(metadata, value))),
             "Gateway" => Self::Gateway(Arc::new(Gateway::read(metadata, value)?)),
             "HTTPRoute" => Self::HttpRoute(written(metadata)?),
             "ReferenceGrant" => Self::ReferenceGrant(Arc::new(ReferenceGrant::read(metadata, value)?)),
             "AuthorizationPolicy" => Self::AuthorizationPolicy(written(metadata)?),
             "PeerAuthentication" => Self::PeerAuthentication(written(metadata)?),
             "TrafficPolicy" => Self::TrafficPolicy(written(metadata)?),
+            "ExternalService" => Self::ExternalService(written(metadata)?),
             "MeshConfig" => Self::MeshConfig(written(metadata)?),
             _ => return Ok(None),
         }))
@@ -170,12 +183,14 @@ impl Object {
             Self::Service(_) => "Service",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Node(_) => "Node",
+            Self::NetworkPolicy(_) => "NetworkPolicy",
             Self::Gateway(_) => "Gateway",
             Self::HttpRoute(_) => "HTTPRoute",
             Self::ReferenceGrant(_) => "ReferenceGrant",
             Self::AuthorizationPolicy(_) => "AuthorizationPolicy",
             Self::PeerAuthentication(_) => "PeerAuthentication",
             Self::TrafficPolicy(_) => "TrafficPolicy",
+            Self::ExternalService(_) => "ExternalService",
             Self::MeshConfig(_) => "MeshConfig",
         }
     }
@@ -185,6 +200,7 @@ impl Object {
         match self {
             Self::Namespace(it) | Self::ServiceAccount(it) | Self::Node(it) => &it.metadata,
             Self::Pod(it) => &it.metadata,
+            Self::NetworkPolicy(it) => &it.metadata,
             Self::Service(it) => &it.metadata,
             Self::EndpointSlice(it) => &it.metadata,
             Self::Gateway(it) => &it.metadata,
@@ -193,6 +209,7 @@ impl Object {
             | Self::AuthorizationPolicy(it)
             | Self::PeerAuthentication(it)
             | Self::TrafficPolicy(it)
+            | Self::ExternalService(it)
             | Self::MeshConfig(it) => &it.metadata,
         }
     }

@@ -153,6 +153,15 @@ pub struct PodCondition {
     pub status: Arc<str>,
 }
 
+/// Written by the kubelet on the object that shows a static pod (mirror pod): the hash by which it runs.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Whether this is what a static pod runs by: the hash of a manifest, 32 hexadecimal digits. No object's own UID looks
+/// so: whatever an annotation says, it names no pod but a static one.
+pub fn is_static_uid(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl Pod {
     pub(super) fn read(metadata: Metadata, object: &Value) -> Result<Self, FieldError> {
         Ok(Self {
@@ -162,8 +171,12 @@ impl Pod {
         })
     }
 
-    /// Its UID, or `<namespace>.<name>` where the source has none.
+    /// Its UID as its node knows it, or `<namespace>.<name>` where the source has none. A static pod's object in the API
+    /// has a UID that its node has never heard of: what runs there is known by the hash of its manifest.
     pub fn uid(&self) -> Arc<str> {
+        if let Some(hash) = self.metadata.annotations.get(MIRROR).filter(|hash| is_static_uid(hash)) {
+            return hash.clone();
+        }
         match &self.metadata.uid {
             Some(uid) if !uid.is_empty() => uid.clone(),
             _ => format!("{}.{}", self.metadata.namespace, self.metadata.name).into(),

@@ -41,6 +41,12 @@ pub struct ServiceSpec {
     /// Whether endpoints that are not ready get traffic.
     #[serde(default, deserialize_with = "or_default")]
     pub publish_not_ready_addresses: bool,
+    /// `PreferClose`, `PreferSameZone` or `PreferSameNode`; empty, or one we do not know: no preference.
+    #[serde(default, deserialize_with = "or_default")]
+    pub traffic_distribution: Arc<str>,
+    /// `Local`: only endpoints of the client's own node; else every one.
+    #[serde(default, deserialize_with = "or_default")]
+    pub internal_traffic_policy: Arc<str>,
     /// `IPv4`, `IPv6` or both; empty where nobody tells.
     #[serde(default, deserialize_with = "or_default")]
     ip_families: Vec<String>,

@@ -112,6 +112,27 @@ fn nulls_read_as_absent() {
 }
 
 #[test]
+fn a_static_pod_is_known_by_the_hash_it_runs_by_and_no_annotation_names_another_pod() {
+    let uid = |annotation: &str| {
+        let object = parse(&format!(
+            "{{kind: Pod, apiVersion: v1, metadata: {{name: a, uid: own, annotations: {{kubernetes.io/config.mirror: '{annotation}'}}}}}}"
+        ));
+        let Object::Pod(pod) = object else { panic!("a pod") };
+        pod.uid().to_string()
+    };
+    let hash = "d41d8cd98f00b204e9800998ecf8427e";
+    assert_eq!(uid(hash), hash);
+    for no_hash in [
+        "",
+        "other",
+        "0a1b2c3d-1111-2222-3333-444455556666",
+        "D41D8CD98F00B204E9800998ECF8427E",
+    ] {
+        assert_eq!(uid(no_hash), "own", "{no_hash}");
+    }
+}
+
+#[test]
 fn a_pod_is_ready_by_its_condition_else_by_its_phase_else_by_its_address() {
     for (status, ready) in [
         (

@@ -10,10 +10,11 @@ use super::{
     name::Name,
     policies,
     policy::{Scope, TargetKind},
-    selector::is_subset,
     waypoint::SERVED,
 };
-use crate::config::objects::{EndpointSlice, Gateway, Named, Object, Pod, ReferenceGrant, Service, Written};
+use crate::config::objects::{
+    EndpointSlice, Gateway, Named, NetworkPolicy, Object, Pod, ReferenceGrant, Service, Written,
+};
 
 /// What must be translated again, by kind.
 #[derive(Debug, Default)]
@@ -27,14 +28,19 @@ pub(super) struct Dirty {
     pub(super) traffic: BTreeSet<Name>,
     pub(super) gateways: BTreeSet<Name>,
     pub(super) routes: BTreeSet<Name>,
+    pub(super) externals: BTreeSet<Name>,
     pub(super) services: BTreeSet<Name>,
     pub(super) pods: BTreeSet<Name>,
     pub(super) pod_addresses: BTreeSet<IpAddr>,
     pub(super) service_addresses: BTreeSet<IpAddr>,
+    /// Nodes of which endpoints said something.
+    pub(super) nodes: BTreeSet<Arc<str>>,
     /// AuthorizationPolicies whose reach or references changed.
     pub(super) policy_problems: BTreeSet<Name>,
     /// PeerAuthentications whose reach or age among others changed.
     pub(super) peer_problems: BTreeSet<Name>,
+    /// ExternalServices that share a claim with one that changed.
+    pub(super) external_problems: BTreeSet<Name>,
 }
 
 impl Dirty {
@@ -60,12 +66,14 @@ impl Translation {
             Object::Pod(new) => self.pod(&name, Some(new)),
             Object::Service(new) => self.service_object(&name, Some(new)),
             Object::EndpointSlice(new) => self.slice(&name, Some(new)),
+            Object::NetworkPolicy(new) => self.network_policy(&name, Some(new)),
             Object::Gateway(new) => self.gateway(&name, Some(new)),
             Object::HttpRoute(new) => self.route(&name, Some(new)),
             Object::ReferenceGrant(new) => self.grant(&name, Some(new)),
             Object::AuthorizationPolicy(new) => self.policy(&name, Some(new)),
             Object::PeerAuthentication(new) => self.peer_authentication(&name, Some(new)),
             Object::TrafficPolicy(new) => self.traffic_policy(&name, Some(new)),
+            Object::ExternalService(new) => self.external_service(&name, Some(new)),
             Object::MeshConfig(new) => self.mesh_config(&name, Some(new)),
             // Nothing of a node is in the model: pods name theirs.
             Object::Node(_) => {}
@@ -81,12 +89,14 @@ impl Translation {
             "Pod" => self.pod(&name, None),
             "Service" => self.service_object(&name, None),
             "EndpointSlice" => self.slice(&name, None),
+            "NetworkPolicy" => self.network_policy(&name, None),
             "Gateway" => self.gateway(&name, None),
             "HTTPRoute" => self.route(&name, None),
             "ReferenceGrant" => self.grant(&name, None),
             "AuthorizationPolicy" => self.policy(&name, None),
             "PeerAuthentication" => self.peer_authentication(&name, None),
             "TrafficPolicy" => self.traffic_policy(&name, None),
+            "ExternalService" => self.external_service(&name, None),
             "MeshConfig" => self.mesh_config(&name, None),
             _ => {}
         }
@@ -95,8 +105,10 @@ impl Translation {
     /// Everything, when the settings changed.
     pub(super) fn mark_everything(&mut self) {
         let (dirty, store) = (&mut self.dirty, &self.store);
+        dirty.namespaces.extend(store.namespaces.names().cloned());
         dirty.gateways.extend(store.gateways.names().cloned());
         dirty.services.extend(store.services.names().cloned());
+        dirty.externals.extend(store.externals.names().cloned());
         dirty.pods.extend(store.pods.names().cloned());
         dirty.policy_problems.extend(store.policies.names().cloned());
         dirty.peer_problems.extend(store.peer_authentications.names().cloned());
@@ -141,6 +153,7 @@ impl Translation {
                 Referrer::Namespace(name) => drop(self.dirty.namespaces.insert(Name::cluster(name))),
                 Referrer::Account(name) => drop(self.dirty.accounts.insert(name.clone())),
                 Referrer::Service(name) => drop(self.dirty.services.insert(name.clone())),
+                Referrer::External(name) => drop(self.dirty.externals.insert(name.clone())),
                 Referrer::Pod(name) => drop(self.dirty.pods.insert(name.clone())),
             }
         }
@@ -159,6 +172,9 @@ impl Translation {
         dirty
             .services
             .extend(store.services.in_namespace(namespace).map(|(it, _)| it.clone()));
+        dirty
+            .externals
+            .extend(store.externals.in_namespace(namespace).map(|(it, _)| it.clone()));
         dirty
             .pods
             .extend(store.pods.in_namespace(namespace).map(|(it, _)| it.clone()));
@@ -193,11 +209,8 @@ impl Translation {
     fn mark_around_pod(&mut self, name: &Name, pod: &Pod) {
         let (dirty, store) = (&mut self.dirty, &self.store);
         let labels = &pod.metadata.labels;
-        for (service_name, service) in store.services.in_namespace(&name.namespace) {
-            if !service.spec.selector.is_empty() && is_subset(&service.spec.selector, labels) {
-                dirty.services.insert(service_name.clone());
-            }
-        }
+        let selecting = store.services_selecting(&name.namespace, labels);
+        dirty.services.extend(selecting.cloned());
         dirty.pods.extend(store.uids.all(&pod.uid()).cloned());
         for address in pod.addresses() {
             dirty.pod_addresses.insert(address);
@@ -232,8 +245,20 @@ impl Translation {
     fn slice(&mut self, name: &Name, new: Option<Arc<EndpointSlice>>) {
         let versions = self.store.change_slice(name, new);
         for slice in versions.iter().flatten() {
+            self.dirty.nodes.extend(slice.zones().map(|(node, _)| node.clone()));
             if let Some(service) = slice.service() {
                 self.dirty.services.insert(Name::new(&name.namespace, service.clone()));
+            }
+        }
+    }
+
+    fn network_policy(&mut self, name: &Name, new: Option<Arc<NetworkPolicy>>) {
+        let Some(versions) = self.store.network_policies.change(name, new) else {
+            return;
+        };
+        for (pod_name, pod) in self.store.pods.in_namespace(&name.namespace) {
+            if versions.iter().any(|policy| policy.selects(&pod.metadata.labels)) {
+                self.dirty.pods.insert(pod_name.clone());
             }
         }
     }
@@ -286,6 +311,12 @@ impl Translation {
     fn traffic_policy(&mut self, name: &Name, new: Option<Arc<Written>>) {
         if self.store.traffic_policies.change(name, new).is_some() {
             self.dirty.traffic.insert(name.clone());
+        }
+    }
+
+    fn external_service(&mut self, name: &Name, new: Option<Arc<Written>>) {
+        if self.store.externals.change(name, new).is_some() {
+            self.dirty.externals.insert(name.clone());
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use decide::model::Endpoint;
 
-use super::{name::Name, store::Store};
+use super::{name::Name, store::Store, tiers::Near};
 use crate::config::objects::{
     AddressType, EndpointSlice, Pod, Protocol, Service, ServicePort, SliceEndpoint, TargetPort,
 };
@@ -19,6 +19,8 @@ use crate::config::objects::{
 pub(super) struct Behind {
     /// By address.
     pub(super) endpoints: Vec<Endpoint>,
+    /// Where each of them is, and whom it is meant for.
+    pub(super) near: Vec<Near>,
     /// Ports of the pods behind it. Of the Service's own namespace alone: nobody binds pods of another
     /// namespace to policies or waypoints by writing an EndpointSlice.
     pub(super) pods: BTreeMap<Name, Arc<[u16]>>,
@@ -68,6 +70,8 @@ struct Found {
     node: Option<Arc<str>>,
     ports: BTreeSet<(u16, u16)>,
     ready: bool,
+    leaving: bool,
+    near: Near,
 }
 
 impl Gathering<'_> {
@@ -89,6 +93,12 @@ impl Gathering<'_> {
                 node: node.clone(),
                 ports: ports.clone(),
                 ready: pod.is_ready() && !pod.is_terminating(),
+                leaving: pod.is_ready() && pod.is_terminating(),
+                near: Near {
+                    node: node.clone(),
+                    zone: pod.metadata.label("topology.kubernetes.io/zone").cloned(),
+                    ..Near::default()
+                },
             };
             self.add(address, found);
         }
@@ -113,14 +123,15 @@ impl Gathering<'_> {
                 None => self.foreign = true,
             }
             let pod = pod.and_then(|name| self.store.pods.get(&name));
+            let node = endpoint.node_name.clone();
+            let node = node.or_else(|| pod.map(|pod| pod.spec.node_name.clone()));
             let found = Found {
                 workload: pod.map(|pod| pod.uid()),
-                node: endpoint
-                    .node_name
-                    .clone()
-                    .or_else(|| pod.map(|pod| pod.spec.node_name.clone())),
+                near: Near::told(endpoint, node.clone()),
+                node,
                 ports: ports.clone(),
                 ready: endpoint.conditions.ready.unwrap_or(true),
+                leaving: endpoint.is_leaving(),
             };
             self.add(address, found);
         }
@@ -147,6 +158,8 @@ impl Gathering<'_> {
             Some(known) => {
                 known.ports.extend(found.ports);
                 known.ready |= found.ready;
+                known.leaving |= found.leaving;
+                known.near.merge(found.near);
                 // Two that claim one address: the same one wins in whatever order they are read.
                 known.workload = known.workload.take().into_iter().chain(found.workload).min();
                 known.node = known.node.take().into_iter().chain(found.node).min();
@@ -155,16 +168,22 @@ impl Gathering<'_> {
     }
 
     fn done(self) -> Behind {
-        let endpoints = self.by_address.into_iter().map(|(address, found)| Endpoint {
-            workload: found.workload,
-            address,
-            node: found.node,
-            ports: found.ports.into_iter().collect(),
-            ready: found.ready,
-        });
+        let (mut endpoints, mut near) = (Vec::new(), Vec::new());
+        for (address, found) in self.by_address {
+            near.push(found.near);
+            endpoints.push(Endpoint {
+                workload: found.workload,
+                address,
+                node: found.node,
+                ports: found.ports.into_iter().collect(),
+                leaving: found.leaving && !found.ready,
+                ready: found.ready,
+            });
+        }
         let pods = self.pods.into_iter();
         Behind {
-            endpoints: endpoints.collect(),
+            endpoints,
+            near,
             pods: pods.map(|(name, ports)| (name, ports.into_iter().collect())).collect(),
             foreign: self.foreign,
         }

@@ -14,6 +14,7 @@ pub(super) enum Referrer {
     Namespace(Arc<str>),
     Account(Name),
     Service(Name),
+    External(Name),
     Pod(Name),
 }
 

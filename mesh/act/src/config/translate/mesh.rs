@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use decide::model::{Identity, MeshSettings, OutboundPolicy, SameNode};
+use decide::model::{Datagrams, Identity, MeshSettings, OutboundPolicy, SameNode};
 use ipnet::IpNet;
 
 use super::written::{Field, shown};
@@ -17,6 +17,7 @@ const FIELDS: &[&str] = &[
     "rootNamespace",
     "outbound",
     "sameNode",
+    "datagrams",
     "podCidrs",
     "serviceCidrs",
 ];
@@ -63,6 +64,14 @@ pub(super) fn settings(defaults: &MeshSettings, written: &Written) -> Result<Mes
             Some("Auto") => SameNode::Auto,
             Some("Wire") => SameNode::Wire,
             _ => return Err("Write Auto or Wire."),
+        };
+        Ok(())
+    });
+    take("datagrams", &mut |field| {
+        settings.datagrams = match field.text() {
+            Some("Protect") => Datagrams::Protect,
+            Some("Allow") => Datagrams::Allow,
+            _ => return Err("Write Protect or Allow."),
         };
         Ok(())
     });

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! put, delete -> store (objects by kind) and dirty (what depends on them)
-//! settle: mesh . policies . peers . gateways . routes . services . pods . addresses . what is told -> snapshot
+//! settle: mesh . policies . peers . gateways . routes . externals . services . pods . addresses . what is told -> snapshot
 //! ```
 //!
 //! Each stage reads the objects and what the stages before it made, marks what the stages after it must look at,
@@ -12,6 +12,8 @@
 mod claims;
 mod dirty;
 mod endpoints;
+mod exclusions;
+mod external;
 mod judge;
 mod links;
 mod mesh;
@@ -25,6 +27,7 @@ mod route;
 mod selector;
 mod service;
 mod store;
+mod tiers;
 mod told;
 mod waypoint;
 mod workload;
@@ -41,6 +44,7 @@ use decide::{model::MeshSettings, snapshot::Snapshot};
 
 use self::{
     dirty::Dirty,
+    external::Externals,
     links::{Links, Referrer},
     name::Name,
     peer_authentication::PeerAuthentications,
@@ -59,12 +63,15 @@ pub(super) struct Translation {
     /// Settings where no MeshConfig says otherwise.
     defaults: Arc<MeshSettings>,
     store: Store,
+    /// Whether every NetworkPolicy there is was told.
+    fences_read: bool,
     dirty: Dirty,
     policies: Policies,
     peers: PeerAuthentications,
     routes: HashMap<Name, Arc<CompiledRoute>>,
     attached: HashMap<Name, Attached>,
     services: HashMap<Name, ServiceState>,
+    externals: Externals,
     /// UID under which each translated pod stands in the snapshot.
     uids: HashMap<Name, Arc<str>>,
     /// Services to the pods behind them.
@@ -89,6 +96,7 @@ pub(super) struct Work {
     pub(super) waypoints: usize,
     pub(super) routes: usize,
     pub(super) services: usize,
+    pub(super) externals: usize,
     pub(super) workloads: usize,
 }
 
@@ -97,12 +105,14 @@ impl Translation {
         let defaults = Arc::new(defaults);
         Self {
             store: Store::default(),
+            fences_read: false,
             dirty: Dirty::default(),
             policies: Policies::default(),
             peers: PeerAuthentications::default(),
             routes: HashMap::new(),
             attached: HashMap::new(),
             services: HashMap::new(),
+            externals: Externals::default(),
             uids: HashMap::new(),
             pods_behind: Links::default(),
             waypoints_named: Links::default(),
@@ -130,6 +140,12 @@ impl Translation {
             }
             Change::Reject(problem) => self.problems.reject(problem),
             Change::Accept(object) => self.problems.accept(&object),
+            Change::Fences(read) => {
+                if self.fences_read != read {
+                    self.fences_read = read;
+                    self.dirty.pods.extend(self.store.pods.names().cloned());
+                }
+            }
             Change::Complete => {
                 self.changed |= !self.snapshot.complete;
                 self.snapshot.complete = true;
@@ -144,10 +160,12 @@ impl Translation {
         self.settle_policies();
         self.settle_waypoints();
         self.settle_routes();
+        self.settle_externals();
         for name in std::mem::take(&mut self.dirty.services) {
             self.translate_service(&name);
         }
         self.settle_service_addresses();
+        self.settle_zones();
         let pods = std::mem::take(&mut self.dirty.pods);
         for name in &pods {
             self.remove_stale_workload(name);
@@ -248,6 +266,21 @@ impl Translation {
         }
     }
 
+    /// What the endpoints of a node say of its zone.
+    fn settle_zones(&mut self) {
+        for node in std::mem::take(&mut self.dirty.nodes) {
+            let zone = self.store.node_zones.owner(&node).map(|(zone, _)| zone.clone());
+            if self.snapshot.node_zones.get(&node) == zone.as_ref() {
+                continue;
+            }
+            self.changed = true;
+            match zone {
+                Some(zone) => self.snapshot.node_zones.insert(node, zone),
+                None => drop(self.snapshot.node_zones.remove(&node)),
+            }
+        }
+    }
+
     fn settle_waypoints(&mut self) {
         for name in std::mem::take(&mut self.dirty.gateways) {
             self.work.waypoints += 1;
@@ -300,7 +333,8 @@ impl Translation {
             let found = waypoint::label_problems(&self.store, metadata, namespace);
             self.problems.set(object.clone(), Part::References, found);
             if &*object.kind == "Namespace" {
-                let found = workload::mode_problem(metadata).into_iter().collect();
+                let mut found: Vec<FieldError> = workload::mode_problem(metadata).into_iter().collect();
+                found.extend(exclusions::exclusion_problems(&self.snapshot.mesh, metadata));
                 self.problems.set(object.clone(), Part::Object, found);
             }
         }

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use decide::model::{AppliedPolicy, HttpRoute, Policy, PolicySet, Service, ServicePort, WaypointFor};
+use decide::model::{
+    AppliedPolicy, HttpRoute, Policy, PolicySet, Service, ServiceKey, ServicePort, Tiers, WaypointFor,
+};
 
 use super::{
     Translation,
@@ -11,6 +13,7 @@ use super::{
     name::Name,
     policy::TargetKind,
     problem::Part,
+    tiers::tiers,
     waypoint::{Binding, bind, label_problems, reference, served},
 };
 use crate::config::objects::{self, FieldError, ServiceType};
@@ -162,10 +165,20 @@ impl Translation {
                 .collect(),
             endpoints: state.behind.endpoints.as_slice().into(),
             publish_not_ready: written.spec.publish_not_ready_addresses,
+            tiers: self.tiers_of(&key, written, state),
             waypoint: state.binding.key.clone(),
             policies,
             routes: self.routes_of(name),
             key,
+        }
+    }
+
+    fn tiers_of(&self, key: &ServiceKey, written: &objects::Service, state: &ServiceState) -> Arc<Tiers> {
+        let tiers = tiers(&written.spec, &state.behind.endpoints, &state.behind.near);
+        let before = self.snapshot.services.get(key).map(|service| &service.tiers);
+        match before {
+            Some(before) if **before == tiers => before.clone(),
+            _ => Arc::new(tiers),
         }
     }
 

@@ -9,7 +9,9 @@ use std::{
 };
 
 use super::{claims::Claims, name::Name, selector::is_subset};
-use crate::config::objects::{EndpointSlice, Gateway, Named, Pod, ReferenceGrant, Service, Written};
+use crate::config::objects::{
+    EndpointSlice, Gateway, Metadata, Named, NetworkPolicy, Pod, ReferenceGrant, Service, Written,
+};
 
 /// Objects of one kind.
 #[derive(Debug)]
@@ -23,15 +25,19 @@ pub(super) struct Store {
     pub(super) pods: Kind<Pod>,
     pub(super) services: Kind<Service>,
     pub(super) slices: Kind<EndpointSlice>,
+    pub(super) network_policies: Kind<NetworkPolicy>,
     pub(super) gateways: Kind<Gateway>,
     pub(super) routes: Kind<Written>,
     pub(super) grants: Kind<ReferenceGrant>,
     pub(super) policies: Kind<Written>,
     pub(super) peer_authentications: Kind<Written>,
     pub(super) traffic_policies: Kind<Written>,
+    pub(super) externals: Kind<Written>,
     pub(super) mesh_configs: Kind<Written>,
     pods_by_label: HashMap<Label, BTreeSet<Name>>,
     slices_of: HashMap<Name, BTreeSet<Name>>,
+    /// Services by the first label they select.
+    services_by_label: HashMap<Label, BTreeSet<Name>>,
     /// Who owns an address.
     pub(super) pod_addresses: Claims<IpAddr, PodClaim>,
     /// Which pod of several with one UID counts.
@@ -40,6 +46,8 @@ pub(super) struct Store {
     pub(super) service_addresses: Claims<IpAddr, ServiceClaim>,
     /// Services with a slice that holds an address without saying whose it is, and the slice.
     pub(super) slice_addresses: Claims<IpAddr, (Name, Name)>,
+    /// What slices say of the zone of a node.
+    pub(super) node_zones: Claims<Arc<str>, (Arc<str>, Name)>,
 }
 
 /// A label with its value, in a namespace.
@@ -141,18 +149,30 @@ impl Store {
         if old == new {
             return None;
         }
-        let claim = |service: &Service| {
-            let created = service.metadata.created;
-            ServiceClaim(created.is_none(), created, name.clone())
+        let claim = |service: &Service| ServiceClaim::new(&service.metadata, name);
+        let first_label = |service: &Service| {
+            let (key, value) = service.spec.selector.iter().next()?;
+            Some(Label::new(&name.namespace, key, value))
         };
         if let Some(old) = &old {
             for address in old.addresses() {
                 self.service_addresses.remove(&address, &claim(old));
             }
+            if let Some(label) = first_label(old)
+                && let Some(names) = self.services_by_label.get_mut(&label)
+            {
+                names.remove(name);
+                if names.is_empty() {
+                    self.services_by_label.remove(&label);
+                }
+            }
         }
         if let Some(new) = &new {
             for address in new.addresses() {
                 self.service_addresses.add(address, claim(new));
+            }
+            if let Some(label) = first_label(new) {
+                self.services_by_label.entry(label).or_default().insert(name.clone());
             }
         }
         Some([old, new].into_iter().flatten().collect())
@@ -177,6 +197,14 @@ impl Store {
                     self.slice_addresses.add(address, claim);
                 } else {
                     self.slice_addresses.remove(&address, &claim);
+                }
+            }
+            for (node, zone) in slice.zones() {
+                let claim = (zone.clone(), name.clone());
+                if is_new {
+                    self.node_zones.add(node.clone(), claim);
+                } else {
+                    self.node_zones.remove(node, &claim);
                 }
             }
             let slices = self.slices_of.entry(service.clone()).or_default();
@@ -213,6 +241,22 @@ impl Store {
             .filter(|(_, pod)| is_subset(labels, &pod.metadata.labels))
     }
 
+    /// Services of a namespace that select such labels.
+    pub(super) fn services_selecting<'a>(
+        &'a self,
+        namespace: &'a Arc<str>,
+        labels: &'a BTreeMap<Arc<str>, Arc<str>>,
+    ) -> impl Iterator<Item = &'a Name> {
+        let names = labels
+            .iter()
+            .filter_map(|(key, value)| self.services_by_label.get(&Label::new(namespace, key, value)))
+            .flatten();
+        names.filter(|name| {
+            let service = self.services.get(name);
+            service.is_some_and(|service| is_subset(&service.spec.selector, labels))
+        })
+    }
+
     /// Pods of a namespace with this label.
     pub(super) fn pods_labelled<'a>(
         &'a self,
@@ -246,6 +290,12 @@ impl Store {
     /// The Service that owns an address.
     pub(super) fn service_at(&self, address: IpAddr) -> Option<&Name> {
         self.service_addresses.owner(&address).map(|claim| &claim.2)
+    }
+}
+
+impl ServiceClaim {
+    pub(super) fn new(metadata: &Metadata, name: &Name) -> Self {
+        Self(metadata.created.is_none(), metadata.created, name.clone())
     }
 }
 

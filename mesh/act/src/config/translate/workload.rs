@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use decide::model::{Capture, Identity, NamedPort, Phase, ServiceKey, WaypointFor, Workload};
+use decide::model::{Capture, Fence, Identity, NamedPort, Phase, ServiceKey, WaypointFor, Workload};
 
 use super::{
     Translation,
+    exclusions::{exclusion_problems, exclusions},
     links::Referrer,
     name::Name,
     problem::Part,
@@ -37,6 +38,7 @@ impl Translation {
             self.changed = true;
             self.dirty.pod_addresses.extend(&workload.addresses);
         }
+        self.changed |= self.snapshot.exclusions.remove(&stale).is_some();
     }
 
     /// Translates one pod anew.
@@ -129,8 +131,10 @@ impl Translation {
                 .referrers(name)
                 .map(Name::service_key)
                 .collect::<Vec<ServiceKey>>(),
+            fence: self.fence(pod),
             policies,
         };
+        self.put_exclusions(pod, &uid);
         let touched = self.reach.set(name, judged.touches);
         self.dirty.mark_policy_problems(touched);
         let before = self.snapshot.workloads.get(&uid);
@@ -139,6 +143,21 @@ impl Translation {
             self.dirty.pod_addresses.extend(&workload.addresses);
             self.uids.insert(name.clone(), uid.clone());
             self.snapshot.workloads.insert(uid, Arc::new(workload));
+        }
+    }
+
+    fn put_exclusions(&mut self, pod: &Pod, uid: &Arc<str>) {
+        let namespace = self.store.namespace(&pod.metadata.namespace).map(|it| &it.metadata);
+        let new = exclusions(&self.snapshot.mesh, namespace, &pod.metadata);
+        let before = self.snapshot.exclusions.get(uid);
+        if before.map_or(new.is_empty(), |before| **before == new) {
+            return;
+        }
+        self.changed = true;
+        if new.is_empty() {
+            self.snapshot.exclusions.remove(uid);
+        } else {
+            self.snapshot.exclusions.insert(uid.clone(), Arc::new(new));
         }
     }
 
@@ -182,6 +201,16 @@ impl Translation {
         }
     }
 
+    /// The first NetworkPolicy of its namespace that selects the pod.
+    fn fence(&self, pod: &Pod) -> Fence {
+        if !self.fences_read {
+            return Fence::Unread;
+        }
+        let mut policies = self.store.network_policies.in_namespace(&pod.metadata.namespace);
+        let first = policies.find(|(_, policy)| policy.selects(&pod.metadata.labels));
+        first.map_or(Fence::Absent, |(name, _)| Fence::By(name.name.clone()))
+    }
+
     /// Where nodes tell what they captured, only their word counts.
     fn is_told_captured(&self, pod: &Pod) -> bool {
         let told = || {
@@ -195,6 +224,7 @@ impl Translation {
 
     fn pod_problems(&self, name: &Name, pod: &Pod) -> Vec<FieldError> {
         let mut found: Vec<FieldError> = mode_problem(&pod.metadata).into_iter().collect();
+        found.extend(exclusion_problems(&self.snapshot.mesh, &pod.metadata));
         found.extend(served(&self.store, pod).err());
         if let Some(written) = pod.metadata.annotations.get(TUNNEL).filter(|it| &***it != "hbone") {
             found.push(FieldError::new(

@@ -3,6 +3,7 @@
 mod pool;
 mod relay;
 mod streams;
+mod turns;
 mod wire;
 
 use std::{
@@ -104,6 +105,7 @@ fn key() -> Key {
         expected: "spiffe://cluster.local/ns/shop/sa/echo".parse().expect("an identity"),
         workload: "echo-uid".into(),
         address: "10.1.0.2:15008".parse().expect("an address"),
+        apart: 0,
     }
 }
 

@@ -183,6 +183,7 @@ async fn every_part_of_the_key_separates_tunnels() {
             address: "10.1.0.3:15008".parse().expect("an address"),
             ..key()
         },
+        Key { apart: 1, ..key() },
     ];
     let pool = pool();
     for key in &keys {

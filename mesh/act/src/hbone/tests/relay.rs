@@ -200,7 +200,7 @@ async fn many_small_frames_to_a_server_that_does_not_read_break_nothing() {
     let mut sent = 0;
     while let Ok(credit) = timeout(Duration::from_millis(300), sender.credit(4)).await {
         credit.expect("lives");
-        sender.send(bytes::Bytes::from_static(b"tiny")).expect("sends");
+        sender.send(b"tiny").expect("sends");
         sent += 1;
         if sent == frames {
             break;
@@ -231,6 +231,7 @@ async fn a_silent_connection_ends_when_patience_does() {
         idle: Duration::from_millis(300),
         half_closed: Duration::from_millis(100),
         tick: Duration::from_millis(20),
+        ..Patience::default()
     };
     let (mut client, near, _far, _server) = way(&patience).await;
     assert!(is_reset(&mut client).await);

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use decide::model::{IpMatch, StringMatch};
+use decide::model::{Condition, IpMatch, StringMatch};
 
 use super::*;
 use crate::config::Object;
@@ -71,6 +71,95 @@ fn a_whole_policy_is_read() {
             ports: Some(BTreeSet::from([90, 8080]))
         }]
     );
+}
+
+#[test]
+fn every_list_of_a_rule_is_read_into_its_own() {
+    type Strings = (&'static str, fn(&Rule) -> &Vec<StringMatch>);
+    let sources: [Strings; 10] = [
+        ("principals", |rule| &rule.from[0].principals),
+        ("notPrincipals", |rule| &rule.from[0].not_principals),
+        ("requestPrincipals", |rule| &rule.from[0].request_principals),
+        ("notRequestPrincipals", |rule| &rule.from[0].not_request_principals),
+        ("namespaces", |rule| &rule.from[0].namespaces),
+        ("notNamespaces", |rule| &rule.from[0].not_namespaces),
+        ("serviceAccounts", |rule| &rule.from[0].service_accounts),
+        ("notServiceAccounts", |rule| &rule.from[0].not_service_accounts),
+        ("trustDomains", |rule| &rule.from[0].trust_domains),
+        ("notTrustDomains", |rule| &rule.from[0].not_trust_domains),
+    ];
+    type Networks = (&'static str, fn(&Rule) -> &Vec<IpMatch>);
+    let networks: [Networks; 4] = [
+        ("ipBlocks", |rule| &rule.from[0].ip_blocks),
+        ("notIpBlocks", |rule| &rule.from[0].not_ip_blocks),
+        ("remoteIpBlocks", |rule| &rule.from[0].remote_ip_blocks),
+        ("notRemoteIpBlocks", |rule| &rule.from[0].not_remote_ip_blocks),
+    ];
+    let read = |rule: String| read(&format!("{{rules: [{rule}]}}")).policy.rules[0].clone();
+    let forms = ["abc", "ab*", "*bc", "*"];
+    let as_read = [
+        StringMatch::Exact("abc".into()),
+        StringMatch::Prefix("ab".into()),
+        StringMatch::Suffix("bc".into()),
+        StringMatch::Present,
+    ];
+    for (field, of) in &sources {
+        // Service accounts are written out, and mean the policy's own namespace.
+        let (written, as_read) = match field.to_lowercase().contains("serviceaccounts") {
+            true => (&forms[..1], vec![StringMatch::Exact("shop/abc".into())]),
+            false => (&forms[..], as_read.to_vec()),
+        };
+        let rule = read(format!("{{from: [{{source: {{{field}: {written:?}}}}}]}}"));
+        assert_eq!(*of(&rule), as_read, "{field}");
+        let mut others = sources.iter().filter(|(other, _)| other != field);
+        assert!(others.all(|(_, of)| of(&rule).is_empty()), "{field}: {rule:?}");
+    }
+    for (field, of) in &networks {
+        let rule = read(format!(
+            "{{from: [{{source: {{{field}: [10.0.0.0/8, 10.1.2.3, 'fd00::/8']}}}}]}}"
+        ));
+        let written = ["10.0.0.0/8", "10.1.2.3/32", "fd00::/8"].map(|it| IpMatch::In(it.parse().unwrap()));
+        assert_eq!(of(&rule)[..], written, "{field}");
+        let mut others = networks.iter().filter(|(other, _)| other != field);
+        assert!(others.all(|(_, of)| of(&rule).is_empty()), "{field}: {rule:?}");
+    }
+    let ports = &read("{to: [{operation: {ports: ['80'], notPorts: ['90']}}]}".into()).to[0];
+    assert_eq!(
+        (&ports.ports[..], &ports.not_ports[..]),
+        (&[PortMatch::Is(80)][..], &[PortMatch::Is(90)][..])
+    );
+}
+
+#[test]
+fn every_condition_about_a_connection_is_read() {
+    for (key, read_as, value) in [
+        ("source.ip", ConditionKey::SourceIp, "10.0.0.0/8"),
+        ("remote.ip", ConditionKey::RemoteIp, "10.0.0.0/8"),
+        ("destination.ip", ConditionKey::DestinationIp, "10.0.0.0/8"),
+        ("source.namespace", ConditionKey::SourceNamespace, "shop"),
+        (
+            "source.principal",
+            ConditionKey::SourcePrincipal,
+            "cluster.local/ns/a/sa/b",
+        ),
+        ("source.serviceAccount", ConditionKey::SourceServiceAccount, "shop/web"),
+        ("destination.port", ConditionKey::DestinationPort, "80"),
+    ] {
+        let condition = |list: &str| {
+            let compiled = read(&format!("{{rules: [{{when: [{{key: {key}, {list}: ['{value}']}}]}}]}}"));
+            assert!(compiled.found.is_empty(), "{key}: {:?}", compiled.found);
+            compiled.policy.rules[0].when[0].clone()
+        };
+        let (positive, negative) = (condition("values"), condition("notValues"));
+        assert_eq!((&positive.key, &negative.key), (&read_as, &read_as));
+        let counts = |it: &Condition| {
+            (
+                it.values.len() + it.networks.len(),
+                it.not_values.len() + it.not_networks.len(),
+            )
+        };
+        assert_eq!((counts(&positive), counts(&negative)), ((1, 0), (0, 1)), "{key}");
+    }
 }
 
 #[test]

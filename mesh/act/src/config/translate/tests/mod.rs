@@ -2,15 +2,18 @@
 
 mod binding;
 mod endpoints;
+mod exclusions;
+mod external;
 mod incremental;
 mod policies;
 mod problems;
 mod routes;
+mod tiers;
 mod workloads;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use decide::model::{ObjectRef, Problem, Service, ServiceKey, Waypoint, WaypointKey, Workload};
+use decide::model::{ExternalService, ObjectRef, Problem, Service, ServiceKey, Waypoint, WaypointKey, Workload};
 use serde::Deserialize;
 
 use super::*;
@@ -110,6 +113,10 @@ struct Contents {
     waypoints: BTreeMap<WaypointKey, Arc<Waypoint>>,
     workload_addresses: BTreeMap<IpAddr, Arc<str>>,
     service_addresses: BTreeMap<IpAddr, ServiceKey>,
+    node_zones: BTreeMap<Arc<str>, Arc<str>>,
+    exclusions: BTreeMap<Arc<str>, Arc<decide::model::Exclusions>>,
+    externals: BTreeMap<ServiceKey, Arc<ExternalService>>,
+    external_claims: BTreeMap<String, ServiceKey>,
     problems: BTreeMap<ObjectRef, Arc<[Problem]>>,
 }
 
@@ -131,6 +138,22 @@ fn contents(snapshot: &Snapshot) -> Contents {
             .iter()
             .map(|(k, v)| (*k, v.clone()))
             .collect(),
+        node_zones: snapshot
+            .node_zones
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        exclusions: snapshot
+            .exclusions
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
+        externals: snapshot
+            .external
+            .values()
+            .map(|it| (it.key.clone(), it.clone()))
+            .collect(),
+        external_claims: snapshot.external.claims().collect(),
         problems: snapshot.problems.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
     }
 }

@@ -1,4 +1,4 @@
-use decide::model::{Capture, Phase};
+use decide::model::{Capture, Datagrams, Fence, Phase};
 
 use super::*;
 
@@ -227,17 +227,19 @@ fn the_mesh_config_overrides_the_defaults_and_an_invalid_one_keeps_the_last_good
         &mut translation,
         &mesh(
             "default",
-            "{trustDomain: example.org, sameNode: Wire, outbound: RegistryOnly, podCidrs: [10.1.0.0/16]}",
+            "{trustDomain: example.org, sameNode: Wire, outbound: RegistryOnly, podCidrs: [10.1.0.0/16], datagrams: Allow}",
         ),
     );
     assert_eq!(domain(&translation), "example.org");
     assert_eq!(translation.snapshot().mesh.pod_ranges, ["10.1.0.0/16".parse().unwrap()]);
+    assert_eq!(translation.snapshot().mesh.datagrams, Datagrams::Allow);
     for (bad, field) in [
         ("{trustDomain: Not.Lower}", "spec.trustDomain"),
         ("{trustDomain: 7}", "spec.trustDomain"),
         ("{trustDomian: a.b}", "spec.trustDomian"),
         ("{outbound: Sometimes}", "spec.outbound"),
         ("{sameNode: auto}", "spec.sameNode"),
+        ("{datagrams: allow}", "spec.datagrams"),
         ("{podCidrs: [ten]}", "spec.podCidrs"),
         ("{serviceCidrs: 10.0.0.0/8}", "spec.serviceCidrs"),
         ("{rootNamespace: ''}", "spec.rootNamespace"),
@@ -259,4 +261,46 @@ fn the_mesh_config_overrides_the_defaults_and_an_invalid_one_keeps_the_last_good
     );
     remove(&mut translation, "MeshConfig", "", "default");
     assert_eq!(domain(&translation), "cluster.local");
+}
+
+#[test]
+fn a_network_policy_fences_the_pods_it_selects_as_soon_as_all_are_known() {
+    let policy = |name: &str, selector: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+             metadata: {{name: {name}, namespace: shop}}\nspec: {{podSelector: {selector}}}\n"
+        )
+    };
+    let mut translation = translation(&format!(
+        "{SHOP}{}{}{}",
+        pod("shop", "web", "10.1.0.2", ""),
+        pod("shop", "db", "10.1.0.3", ""),
+        pod("other", "page", "10.1.0.4", ""),
+    ));
+    let fence = |translation: &Translation, name: &str| workload(translation, name).fence.clone();
+    let by = |name: &str| Fence::By(name.into());
+    assert_eq!(fence(&translation, "shop/web"), Fence::Unread);
+    let tell = |translation: &mut Translation, read| {
+        translation.change(Change::Fences(read));
+        translation.settle();
+    };
+    tell(&mut translation, true);
+    for name in ["shop/web", "shop/db", "other/page"] {
+        assert_eq!(fence(&translation, name), Fence::Absent, "{name}");
+    }
+    let policies = workload(&translation, "shop/web").policies.clone();
+    add(&mut translation, &policy("web-only", "{matchLabels: {app: web}}"));
+    assert_eq!(fence(&translation, "shop/web"), by("web-only"));
+    assert_eq!(fence(&translation, "shop/db"), Fence::Absent);
+    assert_eq!(fence(&translation, "other/page"), Fence::Absent);
+    assert!(Arc::ptr_eq(&policies, &workload(&translation, "shop/web").policies));
+    assert_eq!(translation.work.workloads, 1, "nobody else is looked at");
+    add(&mut translation, &policy("all", "{}"));
+    assert_eq!(fence(&translation, "shop/db"), by("all"));
+    assert_eq!(fence(&translation, "other/page"), Fence::Absent);
+    remove(&mut translation, "NetworkPolicy", "shop", "all");
+    remove(&mut translation, "NetworkPolicy", "shop", "web-only");
+    assert_eq!(fence(&translation, "shop/web"), Fence::Absent);
+    tell(&mut translation, false);
+    assert_eq!(fence(&translation, "shop/web"), Fence::Unread);
 }

@@ -1,6 +1,8 @@
-//! What one check came to.
+//! What one look at a cluster came to: of `weft check`, and of `weft install` before it applies anything.
 
 use serde::Serialize;
+
+use crate::output::Table;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -45,6 +47,20 @@ impl Finding {
             what: what.into(),
         }
     }
+}
+
+/// Findings as rows.
+pub(crate) fn table(findings: &[Finding]) -> Table {
+    let mut table = Table::new(&["RESULT", "CHECK", "WHAT"]);
+    for finding in findings {
+        let result = match finding.result {
+            Severity::Ok => "ok",
+            Severity::Warn => "warn",
+            Severity::Fail => "FAIL",
+        };
+        table.row([result.into(), finding.check.into(), finding.what.clone()]);
+    }
+    table
 }
 
 /// Up to five names, and how many more there are.

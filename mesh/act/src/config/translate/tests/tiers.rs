@@ -1,0 +1,113 @@
+use super::*;
+
+/// A Service with a slice of three endpoints: on n1 and n2 in zone z1, on n3 in z2.
+fn sliced(spec: &str, endpoints: &str) -> Translation {
+    translation(&format!(
+        "{SHOP}---\n{{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: shop}}, \
+         spec: {{clusterIP: 10.2.0.1, ports: [{{port: 80}}]{spec}}}}}\n\
+         ---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: web-1, namespace: shop, \
+         labels: {{kubernetes.io/service-name: web}}}}, ports: [{{port: 8080}}], endpoints: [{endpoints}]}}\n"
+    ))
+}
+
+const PLAIN: &str = "{addresses: [10.1.0.1], nodeName: n1, zone: z1}, {addresses: [10.1.0.2], nodeName: n2, zone: z1}, \
+                     {addresses: [10.1.0.3], nodeName: n3, zone: z2}";
+
+/// Indexes preferred from nodes and zones, sorted by name.
+fn preferred(translation: &Translation) -> (Vec<String>, Vec<String>) {
+    let tiers = &service(translation, "shop/web").tiers;
+    let shown = |map: &HashMap<Arc<str>, Box<[u32]>>| {
+        let mut all: Vec<String> = map.iter().map(|(name, all)| format!("{name} {all:?}")).collect();
+        all.sort();
+        all
+    };
+    (shown(&tiers.nodes), shown(&tiers.zones))
+}
+
+#[test]
+fn tiers_are_what_traffic_distribution_asks_for() {
+    let zones = ["z1 [0, 1]", "z2 [2]"];
+    let nodes = ["n1 [0]", "n2 [1]", "n3 [2]"];
+    for (spec, expected_nodes, expected_zones) in [
+        ("", &[][..], &[][..]),
+        (", trafficDistribution: Whatever", &[], &[]),
+        (", trafficDistribution: PreferClose", &[], &zones),
+        (", trafficDistribution: PreferSameZone", &[], &zones),
+        (", trafficDistribution: PreferSameNode", &nodes, &zones),
+        (", internalTrafficPolicy: Local", &nodes, &[]),
+        (", internalTrafficPolicy: Cluster", &[], &[]),
+    ] {
+        let translation = sliced(spec, PLAIN);
+        let (nodes, zones) = preferred(&translation);
+        assert_eq!(
+            (&*nodes, &*zones),
+            (&*owned(expected_nodes), &*owned(expected_zones)),
+            "{spec}"
+        );
+        assert_eq!(
+            service(&translation, "shop/web").tiers.only_node,
+            spec.contains("Local")
+        );
+    }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|it| (*it).to_owned()).collect()
+}
+
+#[test]
+fn hints_of_the_cluster_come_first_and_count_only_when_every_ready_endpoint_has_them() {
+    let hinted = "{addresses: [10.1.0.1], nodeName: n1, zone: z1, hints: {forZones: [{name: z2}, {name: z1}]}}, \
+                  {addresses: [10.1.0.2], nodeName: n2, zone: z1, hints: {forZones: [{name: z1}], forNodes: [{name: n9}]}}";
+    assert_eq!(preferred(&sliced("", hinted)).1, ["z1 [0, 1]", "z2 [0]"]);
+    let unhinted = ", {addresses: [10.1.0.3], nodeName: n3, zone: z2}";
+    assert_eq!(
+        preferred(&sliced("", &format!("{hinted}{unhinted}"))).1,
+        Vec::<String>::new()
+    );
+    let unready = ", {addresses: [10.1.0.3], nodeName: n3, zone: z2, conditions: {ready: false}}";
+    assert_eq!(
+        preferred(&sliced("", &format!("{hinted}{unready}"))).1,
+        ["z1 [0, 1]", "z2 [0]"]
+    );
+    let nodes = "{addresses: [10.1.0.1], nodeName: n1, hints: {forNodes: [{name: n1}, {name: n2}]}}";
+    assert_eq!(preferred(&sliced("", nodes)).0, ["n1 [0]", "n2 [0]"]);
+}
+
+#[test]
+fn the_zone_of_a_node_is_what_endpoints_there_say_and_nobody_reads_nodes() {
+    let mut translation = sliced("", PLAIN);
+    let zone = |translation: &Translation, node: &str| translation.snapshot().node_zones.get(node).cloned();
+    assert_eq!(zone(&translation, "n2").as_deref(), Some("z1"));
+    assert_eq!(zone(&translation, "n4"), None);
+    remove(&mut translation, "EndpointSlice", "shop", "web-1");
+    assert!(translation.snapshot().node_zones.is_empty());
+}
+
+#[test]
+fn an_endpoint_that_terminates_and_serves_is_leaving() {
+    let states = "{addresses: [10.1.0.1], conditions: {ready: false, serving: true, terminating: true}}, \
+                  {addresses: [10.1.0.2], conditions: {ready: false, serving: false, terminating: true}}, \
+                  {addresses: [10.1.0.3], conditions: {ready: true, serving: true, terminating: false}}, \
+                  {addresses: [10.1.0.4], conditions: {ready: false}}";
+    let translation = sliced("", states);
+    let states: Vec<_> = service(&translation, "shop/web")
+        .endpoints
+        .iter()
+        .map(|endpoint| (endpoint.ready, endpoint.leaving))
+        .collect();
+    assert_eq!(states, [(false, true), (false, false), (true, false), (false, false)]);
+}
+
+#[test]
+fn a_named_port_is_each_pods_own_number_also_in_slices() {
+    let mut translation = sliced("", "{addresses: [10.1.0.1]}");
+    add(
+        &mut translation,
+        "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web-2, namespace: shop, \
+         labels: {kubernetes.io/service-name: web}}, ports: [{port: 9090}], endpoints: [{addresses: [10.1.0.2]}]}",
+    );
+    let endpoints = &service(&translation, "shop/web").endpoints;
+    let targets: Vec<_> = endpoints.iter().map(|endpoint| endpoint.target_port(80)).collect();
+    assert_eq!(targets, [Some(8080), Some(9090)]);
+}

@@ -1,0 +1,375 @@
+//! What the driver of a tunnel and the users of its streams share: the frames, what each stream waits for, and
+//! whose turn it is to send.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::BytesMut;
+use http::Response;
+use tokio::sync::Notify;
+
+use super::{
+    StreamError, buffers,
+    frames::{Endpoint, Event, Head, Outbox, Reason},
+    passage::Passage,
+};
+
+/// What one stream may send before the next in line has its turn, in bytes.
+pub(super) const QUANTUM: usize = 64 * 1024;
+/// Less room than this is not worth a turn.
+const WORTHWHILE: usize = 16 * 1024;
+/// Chunks below this are added to while they wait: many small ones would cost more memory than the window,
+/// which counts only their bytes, lets on.
+const SMALL: usize = 4096;
+/// The payload of a PING that asks for a sign of life, and of one that says that a GOAWAY has been read.
+pub(super) const ALIVE: [u8; 8] = *b"weftping";
+const LEAVING: [u8; 8] = *b"weftgone";
+
+/// Shared by a tunnel's driver and its streams.
+#[derive(Debug)]
+pub(super) struct Shared {
+    core: Mutex<Core>,
+    /// The peer answered a PING.
+    pub(super) alive: Notify,
+}
+
+/// The state of a tunnel.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) endpoint: Endpoint<Flow>,
+    /// Streams that the peer opened and nobody has taken yet.
+    pub(super) accepted: VecDeque<(u32, Head)>,
+    driver: Option<Waker>,
+    /// The driver runs, or will.
+    awake: bool,
+    /// Streams that wait for their turn to send, first come first served.
+    turns: VecDeque<u32>,
+    /// Bytes that streams may send by turns they have.
+    granted: usize,
+    /// Bytes that may wait to be written.
+    most_waiting: usize,
+    /// The tunnel ends when its last stream does.
+    pub(super) leaving: bool,
+    /// Why it has ended.
+    ended: Option<Arc<str>>,
+}
+
+/// One stream as its user sees it.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// What came in and nobody has taken.
+    pub(super) queue: VecDeque<BytesMut>,
+    /// The peer has sent its last.
+    pub(super) ended: bool,
+    pub(super) broken: Option<Broke>,
+    /// The peer's answer.
+    pub(super) answer: Option<Box<Response<()>>>,
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    /// It may send so many bytes.
+    pub(super) granted: usize,
+    /// It stands in line.
+    queued: bool,
+    /// Nobody reads it any more.
+    pub(super) deaf: bool,
+    /// The socket that what comes in is written to.
+    pub(super) outlet: Option<Arc<Passage>>,
+    /// Why that socket took no more.
+    pub(super) failed: Option<io::Error>,
+}
+
+/// How a stream ended before its end.
+#[derive(Debug, Clone)]
+pub(super) enum Broke {
+    Reset(Reason),
+    Tunnel(Arc<str>),
+}
+
+impl From<Broke> for StreamError {
+    fn from(broke: Broke) -> Self {
+        match broke {
+            Broke::Reset(Reason::NO_ERROR) => Self::Enough,
+            Broke::Reset(reason) => Self::Reset(reason.to_string().into()),
+            Broke::Tunnel(why) => Self::Tunnel(why),
+        }
+    }
+}
+
+/// Has a later wake reach this task.
+pub(super) fn remember(waker: &mut Option<Waker>, context: &Context<'_>) {
+    match waker {
+        Some(waker) => waker.clone_from(context.waker()),
+        None => *waker = Some(context.waker().clone()),
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+impl Flow {
+    fn wake(&mut self) {
+        wake(&mut self.reader);
+        wake(&mut self.writer);
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        match self.queue.back_mut() {
+            Some(last) if last.len() < SMALL => last.extend_from_slice(bytes),
+            _ => self.queue.push_back(bytes.into()),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(endpoint: Endpoint<Flow>, most_waiting: usize) -> Arc<Self> {
+        Arc::new(Self {
+            core: Mutex::new(Core {
+                endpoint,
+                accepted: VecDeque::new(),
+                driver: None,
+                awake: true,
+                turns: VecDeque::new(),
+                granted: 0,
+                most_waiting,
+                leaving: false,
+                ended: None,
+            }),
+            alive: Notify::new(),
+        })
+    }
+
+    /// Held by one thread at a time as a rule: a tunnel and its streams live on one worker.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// The driver runs now.
+    pub(super) fn begin_round(&mut self, context: &Context<'_>) {
+        self.awake = true;
+        remember(&mut self.driver, context);
+    }
+
+    /// The driver waits from now on, unless a stream on another thread gave it something to send just now.
+    pub(super) fn end_round(&mut self, blocked: bool) {
+        self.awake = false;
+        if !blocked && !self.endpoint.out.is_empty() {
+            self.kick();
+        }
+    }
+
+    /// Has the driver look at what is to be sent, once in this round of the runtime's loop.
+    pub(super) fn kick(&mut self) {
+        if !std::mem::replace(&mut self.awake, true)
+            && let Some(driver) = &self.driver
+        {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Why the tunnel has ended, if it has.
+    pub(super) fn ended(&self) -> Option<&Arc<str>> {
+        self.ended.as_ref()
+    }
+
+    /// Whether nothing will come of it any more.
+    pub(super) fn is_done(&self) -> bool {
+        self.leaving && self.endpoint.streams() == 0
+    }
+
+    /// The tunnel has ended: every stream is broken.
+    pub(super) fn fail(&mut self, why: &Arc<str>) {
+        self.ended.get_or_insert_with(|| why.clone());
+        self.accepted.clear();
+        for (_, flow) in self.endpoint.users() {
+            flow.broken.get_or_insert_with(|| Broke::Tunnel(why.clone()));
+            flow.wake();
+        }
+    }
+
+    /// Asks the peer to open no more streams; the tunnel ends with the last one.
+    pub(super) fn drain(&mut self) {
+        self.endpoint.announce_leaving();
+        self.endpoint.ping(LEAVING);
+        self.kick();
+    }
+
+    /// Ends the tunnel with its last stream.
+    pub(super) fn leave(&mut self) {
+        if !self.leaving {
+            self.leaving = true;
+            self.endpoint.go_away(Reason::NO_ERROR);
+        }
+        self.kick();
+    }
+
+    /// Something happened that is no DATA.
+    pub(super) fn happened(&mut self, event: Event<'_>, alive: &Notify) {
+        match event {
+            Event::Opened(number, head) => self.accepted.push_back((number, head)),
+            Event::Answered(number, response) => {
+                if let Some(flow) = self.endpoint.user(number) {
+                    flow.answer = Some(Box::new(response));
+                    wake(&mut flow.reader);
+                }
+            }
+            Event::Ended(number) => {
+                if let Some(flow) = self.endpoint.user(number) {
+                    flow.ended = true;
+                    wake(&mut flow.reader);
+                }
+            }
+            Event::Reset(number, reason) => self.reset(number, reason),
+            Event::Credit(Some(number)) => {
+                if let Some(flow) = self.endpoint.user(number) {
+                    wake(&mut flow.writer);
+                }
+            }
+            Event::Credit(None) => {
+                self.pump();
+                for (_, flow) in self.endpoint.users().filter(|(_, flow)| !flow.queued) {
+                    wake(&mut flow.writer);
+                }
+            }
+            Event::GoAway(reason) => {
+                tracing::debug!(target: "tunnel", %reason, "the peer takes no more streams");
+                self.leaving = true;
+            }
+            Event::Pong(LEAVING) => self.leave(),
+            Event::Pong(_) => alive.notify_one(),
+            Event::Data(..) => {}
+        }
+    }
+
+    fn reset(&mut self, number: u32, reason: Reason) {
+        let Some(flow) = self.endpoint.user(number) else {
+            return;
+        };
+        flow.broken.get_or_insert(Broke::Reset(reason));
+        flow.wake();
+        // A reset overtakes what was sent before it; who needs no more of us has sent it to be read.
+        if reason != Reason::NO_ERROR {
+            let lost: usize = flow.queue.drain(..).map(|chunk| chunk.len()).sum();
+            self.endpoint.release(number, lost);
+        }
+    }
+
+    /// Lets a stream send up to `want` bytes: at once where nobody waits, else a turn's worth once it is its turn.
+    pub(super) fn poll_grant(
+        &mut self,
+        number: u32,
+        want: usize,
+        context: &Context<'_>,
+    ) -> Poll<Result<usize, StreamError>> {
+        let (credit, available) = (self.endpoint.stream_credit(number), self.available());
+        let Some(flow) = self.endpoint.user(number) else {
+            return Poll::Ready(Err(StreamError::Reset("forgotten".into())));
+        };
+        if let Some(broke) = &flow.broken {
+            return Poll::Ready(Err(broke.clone().into()));
+        }
+        if credit == 0 {
+            // Also where the peer took back what a turn was given for.
+            self.granted -= std::mem::take(&mut flow.granted);
+            remember(&mut flow.writer, context);
+            return Poll::Pending;
+        }
+        if flow.granted == 0 {
+            if !self.turns.is_empty() || available == 0 {
+                remember(&mut flow.writer, context);
+                if !std::mem::replace(&mut flow.queued, true) {
+                    self.turns.push_back(number);
+                }
+                return Poll::Pending;
+            }
+            // Nobody else waits.
+            flow.granted = want.min(credit).min(available);
+            self.granted += flow.granted;
+        }
+        Poll::Ready(Ok(flow.granted.min(want)))
+    }
+
+    /// A stream has sent bytes of its turn.
+    pub(super) fn spend(&mut self, number: u32, bytes: usize) {
+        if let Some(flow) = self.endpoint.user(number) {
+            let bytes = bytes.min(flow.granted);
+            flow.granted -= bytes;
+            self.granted -= bytes;
+        }
+        self.kick();
+    }
+
+    /// A stream leaves the rest of its turn to the next in line.
+    pub(super) fn give_back(&mut self, number: u32) {
+        if let Some(flow) = self.endpoint.user(number) {
+            self.granted -= std::mem::take(&mut flow.granted);
+        }
+        // A buffer that was taken for what did not come is another's.
+        if self.endpoint.out.is_empty() && self.endpoint.out.capacity() > 0 {
+            buffers::put(std::mem::take(&mut self.endpoint.out).into_records().0);
+        }
+        self.pump();
+    }
+
+    /// Gives turns to those in line, as far as there is room.
+    pub(super) fn pump(&mut self) {
+        while let (Some(number), available @ 1..) = (self.turns.front().copied(), self.available()) {
+            self.turns.pop_front();
+            let credit = self.endpoint.stream_credit(number);
+            if let Some(flow) = self.endpoint.user(number) {
+                flow.queued = false;
+                flow.granted = QUANTUM.min(credit).min(available);
+                self.granted += flow.granted;
+                wake(&mut flow.writer);
+            }
+        }
+    }
+
+    /// Bytes that a turn may have now.
+    fn available(&self) -> usize {
+        let waiting = self.endpoint.out.len() + self.granted;
+        let room = self.most_waiting.saturating_sub(waiting);
+        if room < WORTHWHILE && waiting > 0 {
+            return 0;
+        }
+        room.max(1).min(self.endpoint.credit().saturating_sub(self.granted))
+    }
+
+    /// Forgets a stream: nobody uses it any more.
+    pub(super) fn forget(&mut self, number: u32) {
+        if let Some(flow) = self.endpoint.forget(number) {
+            self.granted -= flow.granted;
+            if flow.queued {
+                self.turns.retain(|other| *other != number);
+            }
+        }
+        self.pump();
+        self.kick();
+    }
+
+    /// Has what is to be sent collect in a buffer that has room for so many bytes more.
+    pub(super) fn widen(&mut self, more: usize) {
+        let out = &mut self.endpoint.out;
+        let needed = out.needed(more);
+        if out.capacity() < needed.min(buffers::LARGE) {
+            let narrow = std::mem::replace(out, Outbox::over(buffers::take(needed)));
+            out.extend(&narrow.plain());
+            buffers::put(narrow.into_records().0);
+        }
+    }
+
+    /// Everything that is to be sent, for the wire.
+    pub(super) fn take_out(&mut self) -> Outbox {
+        let out = std::mem::take(&mut self.endpoint.out);
+        self.pump();
+        out
+    }
+}

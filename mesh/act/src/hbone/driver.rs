@@ -1,0 +1,158 @@
+//! What moves a tunnel's bytes: one task that reads and writes large, and hands what came in on (design 11).
+
+use std::{
+    io,
+    ops::Range,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use super::{
+    core::{Core, Shared},
+    intake::Batch,
+    socket::scratch,
+    transport::Wire,
+};
+
+/// Reads of one turn, after which other tasks of the worker have theirs.
+const READS: usize = 4;
+
+/// Moves the bytes of one tunnel. Dropped, it breaks every stream.
+pub(super) struct Driver {
+    pub(super) shared: Arc<Shared>,
+    wire: Wire,
+    plain: Vec<Range<usize>>,
+    /// The connection takes no more bytes for now.
+    blocked: bool,
+    /// Everything is said; only the end is to be told.
+    closing: bool,
+}
+
+impl Driver {
+    pub(super) fn new(shared: Arc<Shared>, wire: Wire) -> Self {
+        Self {
+            shared,
+            wire,
+            plain: Vec::new(),
+            blocked: false,
+            closing: false,
+        }
+    }
+
+    /// Ready with the reason once the tunnel has ended.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Arc<str>> {
+        if let Some(why) = self.begin(context) {
+            return Poll::Ready(why);
+        }
+        let round = self.round(context);
+        let mut core = self.shared.lock();
+        match round {
+            Poll::Ready(ended) => {
+                let why = ended.map_or_else(|error| error.to_string().into(), |()| "closed".into());
+                core.fail(&why);
+                Poll::Ready(why)
+            }
+            Poll::Pending => {
+                core.end_round(self.blocked);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn begin(&self, context: &Context<'_>) -> Option<Arc<str>> {
+        let mut core = self.shared.lock();
+        core.begin_round(context);
+        core.ended().cloned()
+    }
+
+    /// Reads what is there, then writes what is to be written.
+    fn round(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for turn in 1..=READS {
+            if self.closing || self.read(context)?.is_pending() {
+                break;
+            }
+            if turn == READS {
+                context.waker().wake_by_ref();
+            }
+        }
+        ready!(self.flush(context))?;
+        if !self.closing {
+            if !self.shared.lock().is_done() {
+                return Poll::Pending;
+            }
+            self.closing = true;
+            self.wire.close()?;
+        }
+        ready!(self.wire.poll_flush(context))?;
+        ready!(self.wire.poll_shutdown(context))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self {
+            shared, wire, plain, ..
+        } = self;
+        plain.clear();
+        let ended = scratch(|scratch| {
+            let ended = ready!(wire.poll_read(context, scratch, plain));
+            let mut core = shared.lock();
+            let taken = take(&mut core, shared, scratch, plain);
+            drop(core);
+            Poll::Ready(match (taken, ended) {
+                (Err(fault), _) => Err(fault),
+                (Ok(()), ended) => ended,
+            })
+        });
+        match ready!(ended) {
+            Ok(false) => Poll::Ready(Ok(())),
+            Ok(true) => {
+                let orderly = shared.lock().endpoint.streams() == 0;
+                let why = if orderly {
+                    "the peer has left"
+                } else {
+                    "the peer closed the connection"
+                };
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, why)))
+            }
+            Err(error) => {
+                // Why, to the peer, if it still listens.
+                let _ = self.flush(context);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    /// Ready once nothing waits to be written.
+    fn flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let flushed = self.wire.poll_flush(context)?;
+            self.blocked = flushed.is_pending();
+            ready!(flushed);
+            let mut core = self.shared.lock();
+            if core.endpoint.out.is_empty() && !self.wire.owes() {
+                return Poll::Ready(Ok(()));
+            }
+            self.wire.write(core.take_out())?;
+        }
+    }
+}
+
+fn take(core: &mut Core, shared: &Shared, scratch: &[u8], plain: &[Range<usize>]) -> io::Result<()> {
+    let mut batch = Batch::new();
+    for range in plain {
+        let bytes = scratch.get(range.clone()).unwrap_or_default();
+        if let Err(fault) = core.take(bytes, &mut batch, &shared.alive) {
+            core.deliver(&mut batch);
+            core.endpoint.go_away(fault.0);
+            return Err(io::Error::other(fault));
+        }
+    }
+    core.deliver(&mut batch);
+    Ok(())
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.lock().fail(&"it was given up".into());
+    }
+}

@@ -1,0 +1,10 @@
+//! Addresses of the hosts that ExternalServices name, for connections that go there.
+//!
+//! In: a host. Out: its addresses, as a name server says, kept for as long as it says within bounds. Never: a name of
+//! the cluster, or what a pod itself asks.
+
+mod ask;
+mod cache;
+
+pub use ask::{name_servers, over_network};
+pub use cache::{Ask, Found, Resolver};
