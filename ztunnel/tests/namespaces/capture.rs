@@ -398,7 +398,10 @@ fn a_captured_pod_migrates_what_waits_at_a_closed_listener_and_a_freed_one_as_be
             }
             // the rules are brought up to date: that it was off is not forgotten
             node.put(strict(&off));
-            until("the new rules stand", || off.nft().contains("counter name old_reset")).await;
+            until("the new rules stand", || {
+                off.nft().contains("counter name \"old_reset\"")
+            })
+            .await;
             node.put(outside(&off));
             node.put(outside(&on));
             for pod in ["off", "on"] {

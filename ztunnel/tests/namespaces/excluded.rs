@@ -43,7 +43,7 @@ fn what_is_excluded_bypasses_the_ztunnel_at_once_and_the_mesh_itself_never_does(
                     kept: networks(&[&inside]),
                 },
             );
-            until("the rules exclude", || pod.nft().contains("excluded_outbound return")).await;
+            until("the rules exclude", || pod.nft().contains("excluded_outbound\" return")).await;
             // Past the ztunnel, and still when it is gone; the mesh's own is not, whatever was asked for.
             let mut open = pod.call(at(outside.v4, 80)).unwrap();
             open.echo().unwrap();
@@ -64,7 +64,7 @@ fn what_is_excluded_bypasses_the_ztunnel_at_once_and_the_mesh_itself_never_does(
             node.counted("pod", "old_outbound", 0).await;
             node.exclude("pod", Exclusions::default());
             until("nothing is excluded", || {
-                !pod.nft().contains("excluded_outbound return")
+                !pod.nft().contains("excluded_outbound\" return")
             })
             .await;
             open.echo().unwrap();
