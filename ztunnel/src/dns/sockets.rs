@@ -13,7 +13,7 @@ use nix::sys::socket::{
     sockopt::{Ipv4OrigDstAddr, Ipv6OrigDstAddr},
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{io::Interest, net::UdpSocket as AsyncSocket};
 
 /// A datagram that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) struct Taken {
 /// A socket that datagrams to others arrive on.
 #[derive(Debug)]
 pub(super) struct Taker {
-    socket: AsyncFd<UdpSocket>,
+    socket: AsyncSocket,
 }
 
 impl Taker {
@@ -48,7 +48,7 @@ impl Taker {
             IpAddr::V6(_) => setsockopt(&socket, Ipv6OrigDstAddr, &true)?,
         }
         Ok(Self {
-            socket: AsyncFd::with_interest(socket, Interest::READABLE)?,
+            socket: AsyncSocket::from_std(socket)?,
         })
     }
 
@@ -60,7 +60,7 @@ impl Taker {
         loop {
             let taken = self
                 .socket
-                .async_io(Interest::READABLE, |socket| receive(socket, buffer))
+                .async_io(Interest::READABLE, || receive(&self.socket, buffer))
                 .await?;
             if let Some(taken) = taken {
                 return Ok(taken);
@@ -96,7 +96,7 @@ fn transparent(netns: &Netns, address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// One datagram; `None` for one whose addresses are not told.
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<Taken>> {
+fn receive(socket: &AsyncSocket, buffer: &mut [u8]) -> io::Result<Option<Taken>> {
     let mut space = nix::cmsg_space!(SockaddrStorage);
     let mut parts = [IoSliceMut::new(buffer)];
     let received = recvmsg::<SockaddrStorage>(

@@ -78,7 +78,8 @@ mod tests {
     use act::{config::Reader, net::Netns};
     use decide::{
         model::{
-            Capture, ExternalService, Identity, MeshSettings, Phase, Resolution, ServiceKey, Visibility, Workload,
+            Capture, ExternalService, Fence, Identity, MeshSettings, Phase, Resolution, ServiceKey, Visibility,
+            Workload,
         },
         snapshot::Snapshot,
     };
@@ -113,6 +114,7 @@ mod tests {
             ports: vec![],
             probed: vec![],
             capture: Capture::Captured,
+            fence: Fence::Absent,
             phase: Phase::Ready,
             waypoint: None,
             serves: None,
