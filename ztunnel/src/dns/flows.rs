@@ -13,7 +13,7 @@ use std::{
 use act::net::Netns;
 use decide::model::SO_MARK;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::sockets::answering_as;
@@ -67,7 +67,8 @@ impl Flows {
             self.begin(key)?;
         }
         if let Some(flow) = self.open.get(&key) {
-            flow.upstream.try_send(query)?;
+            // Past the runtime, which knows of a fresh socket only later that it may be written.
+            SockRef::from(&*flow.upstream).send(query)?;
             flow.unanswered.set(flow.unanswered.get() + 1);
         }
         Ok(())
