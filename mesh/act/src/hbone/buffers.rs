@@ -8,7 +8,7 @@ const SMALL: usize = 20 * 1024;
 /// Bytes of a large one: what one write may bring, its records' and frames' overhead included.
 pub(super) const LARGE: usize = 272 * 1024;
 /// Buffers of each size kept for the next who needs one.
-const KEPT: (usize, usize) = (16, 2);
+const KEPT: (usize, usize) = (4, 1);
 
 thread_local! {
     static SMALL_BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
