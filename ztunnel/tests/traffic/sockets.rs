@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    accepted, application, configure, is_reset,
+    accepted, application, configure,
     mesh::{CLIENT, LONG, Mesh, OUTSIDE, SERVER, inside, pod},
     talk,
 };
@@ -167,30 +167,6 @@ impl Drop for Exhausted {
     fn drop(&mut self) {
         let _ = setrlimit(Resource::Nofile, self.0);
     }
-}
-
-#[test]
-fn without_descriptors_a_dial_is_refused_and_the_next_one_works() {
-    inside(
-        "sockets::without_descriptors_a_dial_is_refused_and_the_next_one_works",
-        || async {
-            let mut mesh = Mesh::new();
-            configure(&mut mesh, &[pod("client", CLIENT)]);
-            let client = mesh.capture_and_listen("client", CLIENT);
-            let _server = mesh.capture_and_listen("server", SERVER);
-            let application = application(TO).await;
-            let mut ours = client.connect(TO).await;
-            while client.traffic.live().is_empty() {
-                sleep(Duration::from_millis(5)).await;
-            }
-            let exhausted = Exhausted::new().expect("limits");
-            configure(&mut mesh, &[pod("server", SERVER)]);
-            assert!(is_reset(&mut ours).await);
-            drop(exhausted);
-            let mut ours = client.connect(TO).await;
-            talk(&mut ours, &mut accepted(&application).await).await;
-        },
-    );
 }
 
 #[test]
