@@ -69,7 +69,7 @@ pub(super) fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<Option<usize
     written(socket, bytes.len(), || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
 }
 
-/// As [`write`], of pieces one after the other.
+/// As [`write()`], of pieces one after the other.
 pub(super) fn write_slices(socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
     let bytes = slices.iter().map(|slice| slice.len()).sum();
     written(socket, bytes, || Ok(writev(socket, slices)?))
