@@ -286,6 +286,9 @@ async fn remove(
         .filter(|object| !(keeps && is_definition(object)))
         .collect();
     for object in &going {
+        if object.kind_name() == "Namespace" {
+            vacated(api, object.name(), deadline).await?;
+        }
         api.delete(&object.kind(), object.namespace(), object.name()).await?;
     }
     let roots = kind("", "v1", "ConfigMap", "configmaps", false);
@@ -309,6 +312,16 @@ async fn unmark(api: &ClusterApi) -> Result<(), String> {
             let namespace = metadata["namespace"].as_str();
             api.merge(&pods, namespace, text(metadata, "name"), &nothing).await?;
         }
+    }
+    Ok(())
+}
+
+/// Waits until no pod is left in a namespace. Deleted with pods in it, it would be looked at again only after half the
+/// longest grace any of them has, and a ztunnel's is a quarter of an hour.
+async fn vacated(api: &ClusterApi, namespace: &str, deadline: Instant) -> Result<(), String> {
+    let pods = kind("", "v1", "Pod", "pods", false);
+    while Instant::now() < deadline && !api.list(&pods, Some(namespace), "").await?.is_empty() {
+        tokio::time::sleep(BETWEEN).await;
     }
     Ok(())
 }
