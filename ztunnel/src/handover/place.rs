@@ -27,6 +27,18 @@ pub struct Place {
     pub elders: Vec<(u64, PathBuf)>,
     pub(super) listener: Listener,
     _file: SocketFile,
+    _directory: Left,
+}
+
+/// The directory, which the last one to leave takes away.
+#[derive(Debug)]
+struct Left(PathBuf);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        // Not while somebody else's socket is in it.
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 /// Why a ztunnel has no place.
@@ -67,6 +79,7 @@ impl Place {
             elders,
             listener,
             _file: file,
+            _directory: Left(directory.to_owned()),
         })
     }
 }
