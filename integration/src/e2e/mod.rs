@@ -10,6 +10,7 @@ mod churn;
 mod cluster;
 mod commands;
 mod control;
+mod fenced;
 mod first_request;
 mod forge;
 mod ground;
