@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     barrier,
-    cluster::{Cluster, Pod, text},
+    cluster::{Pod, text},
     commands::{of, rows, told},
     manifests::{IMAGE, SHOP},
     mesh::{self, Mark, ZTUNNELS},
@@ -15,8 +15,7 @@ use super::{
 };
 use crate::check::Point;
 
-/// The pod behind the policy. `weft check` proves with the first captured pod of a node; nobody has a tunnel to this
-/// one yet, and a tunnel that is there would outlive the rules of many a CNI.
+/// The pod behind the policy: `weft check` proves with the first captured pod of a node.
 const FENCED: &str = "a-fenced";
 /// What a person writes who forgets that captured pods talk on 15008.
 const POLICY: &str = r#"{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -31,14 +30,17 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     let cluster = &stage.cluster;
     stage.tell("a NetworkPolicy that does not admit 15008");
     if let Some(pod) = point.step("a pod and a NetworkPolicy that selects it", lay(stage).await) {
-        named(cluster, point).await;
-        if stage.ours_or_not_shown(11, "a way that a NetworkPolicy's rules close is told of") {
-            let matches = format!("ip daddr {} tcp dport 15008", pod.address);
-            let raised = barrier::raise(stage, &[stage.last_node()], &matches).await;
-            if point.step("packets to 15008 of the pod are dropped", raised).is_some() {
-                pair(stage, point, &pod).await;
-                late(stage, point, &pod).await;
+        let closed = stage.ours_or_not_shown(11, "a way that a NetworkPolicy's rules close is told of")
+            && close(stage, point, &pod).await;
+        let law = "`weft check`, with a way that a NetworkPolicy closes";
+        if let Some(rows) = point.step(law, rows(cluster, &["check"]).await) {
+            named(point, &rows);
+            if closed {
+                pair(stage, point, &pod, &rows);
             }
+        }
+        if closed {
+            late(stage, point, &pod).await;
             let lowered = barrier::lower(stage, &[stage.last_node()]).await;
             point.step("packets pass again", lowered);
         }
@@ -68,24 +70,25 @@ async fn lay(stage: &Stage) -> Result<Pod, Failure> {
     cluster.pod(SHOP, FENCED).await
 }
 
+/// Closes the way to the pod before anybody has gone it: a tunnel that is there would outlive the rules of many a CNI.
+async fn close(stage: &Stage, point: &mut Point, pod: &Pod) -> bool {
+    let matches = format!("ip daddr {} tcp dport 15008", pod.address);
+    let raised = barrier::raise(stage, &[stage.last_node()], &matches).await;
+    point.step("packets to 15008 of the pod are dropped", raised).is_some()
+}
+
 /// By the object alone, on every cluster.
-async fn named(cluster: &Cluster, point: &mut Point) {
+fn named(point: &mut Point, rows: &[Value]) {
+    let found = of(rows, "NetworkPolicies");
+    let names = |row: &&Value| text(row, "/what").contains("e2e-shop/forgets-15008");
+    let pass = found.iter().any(|row| names(row) && row["result"] != "ok");
     let law = "`weft check` names a NetworkPolicy that admits a port and not 15008";
-    if let Some(rows) = point.step(law, rows(cluster, &["check"]).await) {
-        let found = of(&rows, "NetworkPolicies");
-        let names = |row: &&&Value| text(row, "/what").contains("e2e-shop/forgets-15008");
-        let pass = found.iter().any(|row| names(&row) && row["result"] != "ok");
-        point.assert(law, "e2e-shop/forgets-15008", told(&found), pass);
-    }
+    point.assert(law, "e2e-shop/forgets-15008", told(&found), pass);
 }
 
 /// By connections: the way to the pod is closed, the others are not.
-async fn pair(stage: &Stage, point: &mut Point, pod: &Pod) {
-    let law = "`weft check` names the two nodes between which no connection comes about, and the likely cause";
-    let Some(rows) = point.step(law, rows(&stage.cluster, &["check"]).await) else {
-        return;
-    };
-    let ways = of(&rows, "connections");
+fn pair(stage: &Stage, point: &mut Point, pod: &Pod, rows: &[Value]) {
+    let ways = of(rows, "connections");
     let (closed, open): (Vec<&Value>, Vec<&Value>) = ways.iter().copied().partition(|row| row["result"] != "ok");
     let from = format!("on {} to {SHOP}/{} on {}: ", stage.first_node(), pod.name, pod.node);
     let pass = closed.len() == 1
@@ -93,6 +96,7 @@ async fn pair(stage: &Stage, point: &mut Point, pod: &Pod) {
         && text(closed[0], "/what").contains(&from)
         && text(closed[0], "/what").contains(CAUSE)
         && open.len() + 1 == stage.nodes.len();
+    let law = "`weft check` names the two nodes between which no connection comes about, and the likely cause";
     point.assert(law, format!("fail: … {from}… {CAUSE} …"), told(&ways), pass);
 }
 

@@ -36,6 +36,7 @@ mod suite;
 mod through_waypoint;
 mod tokens;
 mod tools;
+mod transcripts;
 mod uninstall;
 mod wire;
 

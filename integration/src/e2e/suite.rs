@@ -14,7 +14,7 @@ use super::{
     reboot, rollouts, sample, smoke,
     stage::Stage,
     standing::Standing,
-    static_pod, strict, through_waypoint, tokens, uninstall,
+    static_pod, strict, through_waypoint, tokens, transcripts, uninstall,
 };
 use crate::{
     check::{Point, Row, table},
@@ -147,6 +147,9 @@ async fn one(stage: &Stage, options: &Options, point: &mut Point, (number, befor
         0 => measure::check(stage, point).await,
         1 => {
             first_request::check(stage, point).await;
+            if mesh::is_ready(&stage.cluster).await {
+                transcripts::check(stage, point, &options.artefacts).await;
+            }
             if options.smoke && mesh::is_ready(&stage.cluster).await {
                 smoke::deny(stage, point).await;
                 smoke::rotate(stage, point).await;
