@@ -129,6 +129,8 @@ async fn play(stage: &Stage, options: &Options, points: &[u8]) -> Vec<Row> {
             let place = options.artefacts.join(format!("point-{number}"));
             artefacts::save(&stage.cluster, &place).await;
             stage.tell(&format!("point {number} failed: {}", place.display()));
+            let failed = found.iter().filter(|row| !row.pass);
+            failed.for_each(|row| stage.tell(&format!("FAILED {}: {}", row.law, row.seen)));
         }
         rows.extend(found);
     }
