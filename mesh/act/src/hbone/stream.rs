@@ -190,7 +190,7 @@ impl Drop for Receiver {
         };
         flow.deaf = true;
         let lost = flow.queue.drain(..).map(|chunk| chunk.len()).sum();
-        core.endpoint.release(self.handle.number, lost);
+        core.release(self.handle.number, lost);
         core.kick();
     }
 }
