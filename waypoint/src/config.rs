@@ -73,7 +73,7 @@ pub(crate) struct Options {
     /// How long a stream waits for the first configuration or certificate
     #[arg(long, env = "WEFT_HOLD", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) hold: Duration,
-    /// How long connecting a server may take
+    /// How long connecting a server may take, and how long resolving the name of one outside the mesh
     #[arg(long, env = "WEFT_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
     /// How long a connection to a server is kept without a request
@@ -160,6 +160,7 @@ impl Options {
             detect_timeout: self.detect_timeout,
             idle: self.idle,
             hold: self.hold,
+            resolve: self.connect_timeout,
             tunnel: TunnelOptions {
                 streams_served: self.max_tunnel_streams,
                 ..TunnelOptions::default()

@@ -9,6 +9,8 @@
 
 mod flows;
 mod message;
+#[cfg(test)]
+mod payments;
 mod server;
 mod sockets;
 mod stream;

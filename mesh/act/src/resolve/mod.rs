@@ -6,5 +6,5 @@
 mod ask;
 mod cache;
 
-pub use ask::{name_servers, over_network};
+pub use ask::over_network;
 pub use cache::{Ask, Found, Resolver};
