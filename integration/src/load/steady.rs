@@ -31,12 +31,18 @@ pub(super) async fn connections(
     let mut beat = interval(Duration::from_secs(1) / options.rate.unwrap_or(1));
     // A pause of this process is made up for: the requests it did not begin are begun late, not left out.
     beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let room = Arc::new(Semaphore::new(MOST));
+    let most = options.room.map_or(MOST, |room| room as usize);
+    let room = Arc::new(Semaphore::new(most));
     let mut under_way = JoinSet::new();
-    while stop.run_until_cancelled(beat.tick()).await.is_some() {
+    let mut left = options.requests.unwrap_or(u64::MAX);
+    while left > 0 && stop.run_until_cancelled(beat.tick()).await.is_some() {
+        left -= 1;
         while under_way.try_join_next().is_some() {}
+        if options.room.is_some() {
+            let _ = room.acquire().await;
+        }
         let Ok(permit) = room.clone().try_acquire_owned() else {
-            tell(&tick, |tick| tick.failed(&format!("not begun: {MOST} are under way")));
+            tell(&tick, |tick| tick.failed(&format!("not begun: {most} are under way")));
             continue;
         };
         let (target, tick, patience) = (target.clone(), tick.clone(), options.patience);
