@@ -8,6 +8,7 @@
 //! ```
 
 mod flows;
+pub mod fuzzing;
 mod message;
 mod server;
 mod sockets;

@@ -96,7 +96,7 @@ async fn ask_for(servers: &[SocketAddr], host: &str, kind: RecordType) -> Result
 }
 
 /// The addresses of an answer, those of the names it leads to included.
-fn found(answer: &Message) -> Found {
+pub(super) fn found(answer: &Message) -> Found {
     let addresses = answer.answers.iter().filter_map(|record| {
         let address = match &record.data {
             RData::A(address) => IpAddr::V4(Ipv4Addr::from(*address)),

@@ -5,6 +5,7 @@
 
 mod ask;
 mod cache;
+pub mod fuzzing;
 
 pub use ask::{name_servers, over_network};
 pub use cache::{Ask, Found, Resolver};
