@@ -22,6 +22,7 @@ use super::{
     LiveConnection, TrafficOptions,
     bounds::CONNECTIONS,
     failures::Failures,
+    handshakes::Handshakes,
     live::{Live, rejudge},
     loads::Loads,
     near::Neighbours,
@@ -66,7 +67,7 @@ struct Shared {
     holding: Semaphore,
     places: Arc<Semaphore>,
     patience: Patience,
-    handshakes: Semaphore,
+    handshakes: Handshakes,
     draining: CancellationToken,
     rejudging: AbortHandle,
     sweeping: AbortHandle,
@@ -96,7 +97,7 @@ impl Traffic {
                     budget: pod.budget.clone(),
                     ..options.patience.clone()
                 },
-                handshakes: Semaphore::new(options.unauthenticated),
+                handshakes: Handshakes::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
                 sweeping: sweeping.abort_handle(),
@@ -146,7 +147,7 @@ impl Traffic {
         &self.shared.holding
     }
 
-    pub(super) fn handshakes(&self) -> &Semaphore {
+    pub(super) fn handshakes(&self) -> &Handshakes {
         &self.shared.handshakes
     }
 
