@@ -12,6 +12,7 @@ pub mod images;
 pub mod isolate;
 pub mod load;
 pub mod observe;
+pub mod program;
 pub mod show;
 pub mod source;
 pub mod third;

@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use act::process::{Failure, main as run_process};
+use act::process::Failure;
 use clap::{Args, Parser, Subcommand};
 use integration::{
     check::{self, Selection},
     isolate, load,
+    program::program,
     show::{self, Screen},
     third::{sign, tunnel},
     world::{RunDirectory, Settings},
@@ -86,16 +87,7 @@ enum Tool {
 }
 
 fn main() -> ExitCode {
-    let code = std::cell::Cell::new(ExitCode::SUCCESS);
-    let ended = run_process::<Cli>("weft-demo", |cli| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure(format!("the runtime cannot start: {error}")))?;
-        code.set(ExitCode::from(runtime.block_on(run(cli))?));
-        Ok(())
-    });
-    if ended == ExitCode::SUCCESS { code.get() } else { ended }
+    program("weft-demo", run)
 }
 
 async fn run(cli: Cli) -> Result<u8, Failure> {

@@ -40,11 +40,7 @@ struct Leg<'p> {
 
 /// Proves every way of the ring; a finding for each, and one for nodes where there is nothing to prove it with.
 pub(super) async fn prove(client: &Client, parts: &[Part], pods: &[Pod]) -> Vec<Finding> {
-    let ztunnels: BTreeMap<&str, &Pod> = parts
-        .iter()
-        .filter(|part| part.kind == "ztunnel")
-        .filter_map(|part| Some((node(&part.pod)?, &part.pod)))
-        .collect();
+    let ztunnels = ztunnels(parts);
     let captured = by_node(pods);
     let mut findings = unproven(&ztunnels.keys().copied().collect::<Vec<_>>(), &captured);
     let legs = ring(&captured).into_iter().map(|leg| {
@@ -59,6 +55,15 @@ pub(super) async fn prove(client: &Client, parts: &[Part], pods: &[Pod]) -> Vec<
     });
     findings.extend(stream::iter(legs).buffered(AT_ONCE).collect::<Vec<_>>().await);
     findings
+}
+
+/// The ztunnel of each node: during an upgrade the one that stays, for the other is done with pods.
+fn ztunnels(parts: &[Part]) -> BTreeMap<&str, &Pod> {
+    parts
+        .iter()
+        .filter(|part| part.kind == "ztunnel" && part.pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|part| Some((node(&part.pod)?, &part.pod)))
+        .collect()
 }
 
 async fn ask(ztunnel: &Proxy, way: &Way) -> Result<Value, String> {
@@ -205,6 +210,25 @@ mod tests {
         assert_eq!(ways(&all), ["a1>a2", "a2>a1"], "a single node proves among its pods");
         all.truncate(1);
         assert!(ways(&all).is_empty());
+    }
+
+    #[test]
+    fn during_an_upgrade_the_ztunnel_that_stays_is_asked() {
+        let part = |name: &str, leaves: bool| {
+            let mut pod = pod(name, "a", "no");
+            pod.metadata.deletion_timestamp =
+                leaves.then(|| serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time"));
+            Part {
+                kind: "ztunnel".into(),
+                pod,
+            }
+        };
+        for parts in [
+            [part("new", false), part("old", true)],
+            [part("old", true), part("new", false)],
+        ] {
+            assert_eq!(ztunnels(&parts)["a"].metadata.name.as_deref(), Some("new"));
+        }
     }
 
     #[test]

@@ -266,7 +266,9 @@ pub(super) fn certificates(all: &[Said<Value>]) -> Vec<Finding> {
                 continue;
             }
             let number = |field: &str| leaf[field].as_u64().unwrap_or_default();
-            let life = number("notAfter").saturating_sub(number("notBefore")).max(1);
+            // Its life here: it begins in the past for clocks that are behind. Older proxies tell that beginning alone.
+            let begun = number("since").max(number("notBefore"));
+            let life = number("notAfter").saturating_sub(begun).max(1);
             let left = number("remainingSeconds").saturating_mul(1000) / life;
             if left < LATE {
                 let what = format!(
@@ -431,6 +433,15 @@ mod tests {
         for (remaining, expected) in [(600, Ok), (450, Ok), (300, Warn), (50, Fail)] {
             assert_eq!(
                 certificates(&[says(leaf(remaining))])[0].result,
+                expected,
+                "{remaining}"
+            );
+        }
+        // A minute of life, begun five minutes ago.
+        let short = |remaining: u64| json!([{ "identity": "a", "notBefore": 0, "since": 300, "notAfter": 360, "remainingSeconds": remaining }]);
+        for (remaining, expected) in [(58, Ok), (26, Ok), (20, Warn), (5, Fail)] {
+            assert_eq!(
+                certificates(&[says(short(remaining))])[0].result,
                 expected,
                 "{remaining}"
             );

@@ -104,7 +104,8 @@ fn of_pod(pod: &Value) -> String {
     format!("pod {}{at} ", super::text(&pod["metadata"], "name"))
 }
 
-fn is_ready(pod: &Value) -> bool {
+/// Whether a pod is ready, and is to stay.
+pub(super) fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
     pod["metadata"]["deletionTimestamp"].is_null()
         && conditions

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use act::process::{Failure, main as run_process, shutdown};
+use act::process::{Failure, shutdown};
 use clap::{Parser, Subcommand};
 use integration::{
     bench::{self, BenchOptions, HoldOptions},
-    isolate,
     load::{PaceOptions, pace},
+    program::{isolated, program},
     show::Screen,
 };
 
@@ -33,16 +33,7 @@ enum Tool {
 }
 
 fn main() -> ExitCode {
-    let code = std::cell::Cell::new(ExitCode::SUCCESS);
-    let ended = run_process::<Cli>("weft-bench", |cli| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure(format!("the runtime cannot start: {error}")))?;
-        code.set(ExitCode::from(runtime.block_on(run(cli))?));
-        Ok(())
-    });
-    if ended == ExitCode::SUCCESS { code.get() } else { ended }
+    program("weft-bench", run)
 }
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
@@ -54,11 +45,6 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
             Ok(0)
         }
         Some(Tool::Hold(options)) => bench::hold(options, &shutdown()?, std::io::stdout()).await.map(|()| 0),
-        None if isolate::inside() => {
-            let measured = bench::run(cli.bench, Screen::new());
-            // With this process, the first of its namespace, everything else ends.
-            shutdown()?.run_until_cancelled(measured).await.unwrap_or(Ok(130))
-        }
-        None => isolate::enter().await,
+        None => Box::pin(isolated(bench::run(cli.bench, Screen::new()))).await,
     }
 }

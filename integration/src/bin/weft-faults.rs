@@ -3,13 +3,13 @@
 
 use std::process::ExitCode;
 
-use act::process::{Failure, main as run_process, shutdown};
+use act::process::{Failure, shutdown};
 use clap::{Parser, Subcommand};
 use integration::{
     bench::{HoldOptions, hold},
     faults::{self, FaultOptions},
-    isolate,
     load::{LoadOptions, generate},
+    program::{isolated, program},
     show::Screen,
 };
 
@@ -35,27 +35,13 @@ enum Tool {
 }
 
 fn main() -> ExitCode {
-    let code = std::cell::Cell::new(ExitCode::SUCCESS);
-    let ended = run_process::<Cli>("weft-faults", |cli| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure(format!("the runtime cannot start: {error}")))?;
-        code.set(ExitCode::from(runtime.block_on(run(cli))?));
-        Ok(())
-    });
-    if ended == ExitCode::SUCCESS { code.get() } else { ended }
+    program("weft-faults", run)
 }
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.tool {
         Some(Tool::Load(options)) => generate(options, &shutdown()?, std::io::stdout()).await.map(|()| 0),
         Some(Tool::Hold(options)) => hold(options, &shutdown()?, std::io::stdout()).await.map(|()| 0),
-        None if isolate::inside() => {
-            let done = faults::run(cli.faults, Screen::new());
-            // With this process, the first of its namespace, everything else ends.
-            shutdown()?.run_until_cancelled(done).await.unwrap_or(Ok(130))
-        }
-        None => isolate::enter().await,
+        None => Box::pin(isolated(faults::run(cli.faults, Screen::new()))).await,
     }
 }

@@ -1,10 +1,9 @@
 //! `weft-source`: the same objects through an API server and a directory.
 
-use std::{cell::Cell, process::ExitCode};
+use std::process::ExitCode;
 
-use act::process::{Failure, main as run_process};
 use clap::Parser;
-use integration::{show::Screen, source};
+use integration::{program::program, show::Screen, source};
 
 /// Feeds 200 objects, good and bad, through the API server that KUBECONFIG names and through a directory, and asserts
 /// that both take the same and amount to the same. Prints a table, exits 0 or 1.
@@ -16,14 +15,5 @@ use integration::{show::Screen, source};
 struct Cli {}
 
 fn main() -> ExitCode {
-    let code = Cell::new(ExitCode::SUCCESS);
-    let ended = run_process::<Cli>("weft-source", |_| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure(format!("the runtime cannot start: {error}")))?;
-        code.set(ExitCode::from(runtime.block_on(source::run(&Screen::new()))?));
-        Ok(())
-    });
-    if ended == ExitCode::SUCCESS { code.get() } else { ended }
+    program("weft-source", async |_: Cli| source::run(&Screen::new()).await)
 }

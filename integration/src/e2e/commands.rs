@@ -45,8 +45,8 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     pruning(stage, point).await;
 }
 
-/// Rows of `weft check`, as JSON.
-async fn rows(cluster: &Cluster, words: &[&str]) -> Result<Vec<Value>, Failure> {
+/// Rows of `weft check`, as JSON, whatever it found.
+pub(super) async fn rows(cluster: &Cluster, words: &[&str]) -> Result<Vec<Value>, Failure> {
     let ran = cluster.weft(&[words, &["-o", "json"]].concat(), COMMAND).await?;
     match serde_json::from_str(&ran.stdout) {
         Ok(Value::Array(rows)) => Ok(rows),
@@ -58,11 +58,13 @@ async fn rows(cluster: &Cluster, words: &[&str]) -> Result<Vec<Value>, Failure> 
     }
 }
 
-fn of<'r>(rows: &'r [Value], check: &str) -> Vec<&'r Value> {
+/// Those of one check.
+pub(super) fn of<'r>(rows: &'r [Value], check: &str) -> Vec<&'r Value> {
     rows.iter().filter(|row| row["check"] == check).collect()
 }
 
-fn told(rows: &[&Value]) -> String {
+/// One phrase of them all.
+pub(super) fn told(rows: &[&Value]) -> String {
     let each = rows
         .iter()
         .map(|row| format!("{}: {}", text(row, "/result"), text(row, "/what")));

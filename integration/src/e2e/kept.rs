@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{
     load::{Outcome, PodLoad},
-    manifests::{SHOP, roll, service_url},
+    manifests::{SHOP, roll_ztunnels, service_url},
     mesh::{self, Mark, ZTUNNELS},
     smoke::from_the_shop,
     stage::{MESH, Stage},
@@ -78,7 +78,7 @@ pub(super) async fn ztunnels(stage: &Stage, point: &mut Point) {
         return;
     };
     sleep(AROUND).await;
-    let rolled = roll(cluster, MESH, "daemonset/ztunnel").await;
+    let rolled = roll_ztunnels(cluster).await;
     point.step(&format!("{law}: it happens"), rolled);
     sleep(AROUND).await;
     let pods = cluster.pods(MESH, ZTUNNELS.selector).await;

@@ -1,6 +1,6 @@
 //! Load from a pod of the cluster: `weft-load client` runs in it, and its log is the report.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use act::process::Failure;
 use serde_json::json;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{
     cluster::{Cluster, text, until},
     manifests::IMAGE,
+    mesh::{self, Mark, ZTUNNELS},
 };
 use crate::{
     check::Point,
@@ -30,6 +31,7 @@ pub(super) struct PodLoad {
     cluster: Cluster,
     namespace: String,
     pod: String,
+    begun: Mark,
     running: Instant,
     running_at: u64,
 }
@@ -49,6 +51,8 @@ pub(super) struct Outcome {
     pub(super) lasted: Duration,
     /// When the first answer was seen, milliseconds since 1970: what is told must begin before.
     pub(super) running_at: u64,
+    /// Where requests failed: what the ztunnels say of this client's connections, each reason with its number.
+    reasons: Vec<String>,
 }
 
 impl PodLoad {
@@ -82,6 +86,7 @@ impl PodLoad {
             cluster: cluster.clone(),
             namespace: from.namespace.to_owned(),
             pod: name.to_owned(),
+            begun: Mark::now(),
             running: Instant::now(),
             running_at: unix_milliseconds(),
         };
@@ -124,13 +129,34 @@ impl PodLoad {
         let whole = || async { self.report().await.is_ok_and(|report| report.is_whole()) };
         until(LOG, whole).await;
         let report = self.report().await?;
+        let reasons = match report.failed() {
+            0 => Vec::new(),
+            _ => self.reasons().await,
+        };
         let words = ["delete", "pod", "-n", &*self.namespace, &*self.pod, "--wait=false"];
         self.cluster.kubectl(&words).await?;
         Ok(Outcome {
             report,
             lasted,
             running_at: self.running_at,
+            reasons,
         })
+    }
+
+    /// What ztunnels that still run say of this client's connections that came to nothing.
+    async fn reasons(&self) -> Vec<String> {
+        let events = mesh::events(&self.cluster, ZTUNNELS, "access", &self.begun).await;
+        let mut reasons = BTreeMap::<String, usize>::new();
+        for event in events.unwrap_or_default() {
+            let reason = event.field("reason");
+            if event.is("src.workload", &self.pod) && !reason.is_empty() {
+                *reasons.entry(reason).or_default() += 1;
+            }
+        }
+        reasons
+            .into_iter()
+            .map(|(reason, number)| format!("{number}× {reason}"))
+            .collect()
     }
 }
 
@@ -171,6 +197,9 @@ impl Outcome {
                 .collect();
             text += &format!(", first at {}", at.join(", "));
         }
+        if !self.reasons.is_empty() {
+            text += &format!("; the ztunnels say: {}", self.reasons.join("; "));
+        }
         text
     }
 }
@@ -209,6 +238,7 @@ mod tests {
             },
             lasted: Duration::from_secs(seconds),
             running_at: 1_500,
+            reasons: Vec::new(),
         }
     }
 

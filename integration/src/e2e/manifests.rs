@@ -1,10 +1,14 @@
 //! The workloads of the tests, as ordinary YAML in `integration/e2e/`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use act::process::Failure;
 
-use super::cluster::{Cluster, text};
+use super::{
+    cluster::{Cluster, text, until},
+    mesh::ZTUNNELS,
+    stage::MESH,
+};
 
 /// The image of every workload: a shell, curl, nginx and `weft-load`.
 pub(super) const IMAGE: &str = "localhost/weft/test:0.1.0";
@@ -40,6 +44,27 @@ pub(super) async fn service_url(cluster: &Cluster, namespace: &str, name: &str) 
 pub(super) async fn roll(cluster: &Cluster, namespace: &str, what: &str) -> Result<(), Failure> {
     cluster.kubectl(&["rollout", "restart", "-n", namespace, what]).await?;
     cluster.rolled_out(namespace, what, Duration::from_secs(120)).await
+}
+
+/// Replaces every ztunnel, and waits until a new one serves on every node. The earlier ones leave in their own time: as
+/// long as one is there, Kubernetes calls its node's pod an old one.
+pub(super) async fn roll_ztunnels(cluster: &Cluster) -> Result<(), Failure> {
+    let before = cluster.pods(MESH, ZTUNNELS.selector).await?;
+    let restart = ["rollout", "restart", "-n", MESH, "daemonset/ztunnel"];
+    cluster.kubectl(&restart).await?;
+    let replaced = async || {
+        let pods = cluster.pods(MESH, ZTUNNELS.selector).await.unwrap_or_default();
+        let (new, old): (Vec<_>, Vec<_>) = pods.iter().partition(|pod| before.iter().all(|was| was.uid != pod.uid));
+        let nodes: BTreeSet<_> = before.iter().map(|pod| &pod.node).collect();
+        let served = nodes
+            .iter()
+            .all(|node| new.iter().any(|pod| pod.node == **node && pod.ready && !pod.ending));
+        served && old.iter().all(|pod| pod.ending)
+    };
+    match until(Duration::from_secs(120), replaced).await {
+        true => Ok(()),
+        false => Err(Failure("not every node has a new ztunnel within 120 s".into())),
+    }
 }
 
 #[cfg(test)]

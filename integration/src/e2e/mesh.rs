@@ -125,14 +125,19 @@ async fn all_pods(cluster: &Cluster, namespace: &str, wanted: bool) -> Result<Ve
     }
 }
 
-/// A moment, as `kubectl logs --since-time` takes it.
-#[derive(Debug, Clone)]
-pub(super) struct Mark(String);
+/// A moment: what was logged before it is not looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark(SystemTime);
 
 impl Mark {
     /// This moment.
     pub(super) fn now() -> Self {
-        Self(humantime::format_rfc3339_millis(SystemTime::now()).to_string())
+        Self(SystemTime::now())
+    }
+
+    /// Whether an event is of before. One without a time that can be read is not.
+    fn is_after(&self, event: &Event) -> bool {
+        humantime::parse_rfc3339(&event.field("timestamp")).is_ok_and(|at| at < self.0)
     }
 }
 
@@ -163,12 +168,14 @@ pub(super) async fn events(
 ) -> Result<Vec<Event>, Failure> {
     let log = log(cluster, source, since).await?;
     let events = log.lines().filter_map(Event::parse);
-    Ok(events.filter(|event| event.target == target).collect())
+    // A kubelet knows whole seconds alone, and gives the lines of what happened just before.
+    let events = events.filter(|event| event.target == target && !since.is_after(event));
+    Ok(events.collect())
 }
 
-/// What some pods logged since a moment.
+/// What some pods logged since the second of a moment.
 pub(super) async fn log(cluster: &Cluster, source: Source<'_>, since: &Mark) -> Result<String, Failure> {
-    let since = format!("--since-time={}", since.0);
+    let since = format!("--since-time={}", humantime::format_rfc3339_millis(since.0));
     let words = [
         "logs",
         "-n",
@@ -289,4 +296,18 @@ fn succeeded(what: &str, finished: Finished) -> Result<String, Failure> {
         text.lines().last().unwrap_or("it failed without a word").to_owned()
     };
     Err(Failure(format!("{what}: {said}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_logged_before_a_moment_is_of_before_though_in_its_second() {
+        let mark = Mark(humantime::parse_rfc3339("2026-01-01T00:00:00.500Z").unwrap());
+        let event = |at: &str| Event::parse(&format!("{{\"timestamp\":\"{at}\",\"target\":\"audit\"}}")).unwrap();
+        assert!(mark.is_after(&event("2026-01-01T00:00:00.400123Z")));
+        assert!(!mark.is_after(&event("2026-01-01T00:00:00.600123Z")));
+        assert!(!mark.is_after(&Event::parse("{\"target\":\"audit\"}").unwrap()));
+    }
 }

@@ -10,6 +10,7 @@ mod churn;
 mod cluster;
 mod commands;
 mod control;
+mod fenced;
 mod first_request;
 mod forge;
 mod ground;
@@ -35,6 +36,7 @@ mod suite;
 mod through_waypoint;
 mod tokens;
 mod tools;
+mod transcripts;
 mod uninstall;
 mod wire;
 

@@ -13,7 +13,7 @@ use super::{
     control::Component,
     first_request::CLIENT,
     load::{PodLoad, flawless},
-    manifests::{IMAGE, SHOP, roll, service_url},
+    manifests::{IMAGE, SHOP, roll_ztunnels, service_url},
     mesh::{self, CAS, LEAF_LIFE, Mark, api_is_back},
     smoke::from_the_shop,
     stage::{MESH, Stage},
@@ -210,7 +210,7 @@ async fn reason(cluster: &Cluster) -> String {
 /// Every ztunnel starts anew, so that all leaves are of one age.
 async fn fresh_leaves(cluster: &Cluster, life: Duration) -> Result<(), Failure> {
     set_life(cluster, life).await?;
-    roll(cluster, MESH, "daemonset/ztunnel").await?;
+    roll_ztunnels(cluster).await?;
     mesh::captured(cluster, SHOP).await.map(|_| ())
 }
 

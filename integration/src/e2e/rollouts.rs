@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use act::process::Failure;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
+    cluster::{Cluster, text},
     control::Component,
     kept,
     load::{PodLoad, flawless},
@@ -20,6 +21,10 @@ use crate::check::Point;
 const ROLLOUTS: usize = 20;
 /// How long load goes on before and after each disturbance.
 const AROUND: Duration = Duration::from_secs(6);
+/// The longest that a kubelet may take to be back.
+const BACK: Duration = Duration::from_secs(60);
+/// How long its pods must have been ready then: each is probed once a second.
+const STEADY: Duration = Duration::from_secs(4);
 
 /// Every disturbance, each under load of its own.
 pub(super) async fn check(stage: &Stage, point: &mut Point) {
@@ -63,12 +68,10 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
         api_is_back(cluster).await
     };
     under_load(stage, point, "load-api-server", law, restart).await;
-    let law = "a restart of each kubelet fails no request";
+    let law = "a restart of each kubelet, one after the other, fails no request";
     let restart = async {
         for node in &stage.nodes {
-            Component::Kubelet.restart(cluster, Some(node)).await?;
-            let ready = ["wait", "--for=condition=Ready", "node", node, "--timeout=50s"];
-            cluster.kubectl(&ready).await?;
+            restart_kubelet(cluster, node).await?;
         }
         Ok(())
     };
@@ -76,6 +79,37 @@ pub(super) async fn check(stage: &Stage, point: &mut Point) {
     let law = "a restart of the controller manager fails no request";
     let restart = Component::ControllerManager.restart(cluster, None);
     under_load(stage, point, "load-controllers", law, restart).await;
+}
+
+/// Restarts a kubelet and waits until it knows its pods again. One that is new may call them unready for a moment: with
+/// two of them at once Kubernetes itself says that a Service has nobody to answer, with a mesh or without.
+async fn restart_kubelet(cluster: &Cluster, node: &str) -> Result<(), Failure> {
+    let lease = async || {
+        let lease = cluster.get(&["lease", "-n", "kube-node-lease", node]).await;
+        lease.map(|lease| text(&lease, "/spec/renewTime")).unwrap_or_default()
+    };
+    let before = lease().await;
+    Component::Kubelet.restart(cluster, Some(node)).await?;
+    let end = Instant::now() + BACK;
+    let (mut anew, mut steady) = (false, Instant::now());
+    while !anew || steady.elapsed() < STEADY {
+        if Instant::now() > end {
+            let what = if anew {
+                "keeps its pods ready"
+            } else {
+                "renews its lease"
+            };
+            return Err(Failure(format!("the kubelet of {node} is back, but never {what}")));
+        }
+        sleep(Duration::from_millis(100)).await;
+        let now = lease().await;
+        anew |= !now.is_empty() && now != before;
+        let pods = cluster.pods(SHOP, "app=web").await.unwrap_or_default();
+        if !anew || pods.iter().any(|pod| pod.node == node && !pod.ready) {
+            steady = Instant::now();
+        }
+    }
+    Ok(())
 }
 
 /// Load, the disturbance in its middle, and what became of every request.

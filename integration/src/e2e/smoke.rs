@@ -14,7 +14,7 @@ use super::{
 use crate::check::Point;
 
 /// Refuses the shop's clients at one server.
-const DENY: &str = "apiVersion: weft.dev/v1alpha1
+pub(super) const DENY: &str = "apiVersion: weft.dev/v1alpha1
 kind: AuthorizationPolicy
 metadata: {name: no-clients, namespace: e2e-shop}
 spec:

@@ -7,14 +7,14 @@ use act::process::Failure;
 use super::{
     artefacts, both_ways, churn,
     cluster::Cluster,
-    commands, first_request, ground, ingress,
+    commands, fenced, first_request, ground, ingress,
     manifests::SHOP,
     measure, mesh, outage, probes,
     reach::{Reach, ReachOptions, beside},
     reboot, rollouts, sample, smoke,
     stage::Stage,
     standing::Standing,
-    static_pod, strict, through_waypoint, tokens, uninstall,
+    static_pod, strict, through_waypoint, tokens, transcripts, uninstall,
 };
 use crate::{
     check::{Point, Row, table},
@@ -71,10 +71,6 @@ pub async fn run(options: &Options, screen: &Screen) -> Result<u8, Failure> {
     let stage = Stage::new(cluster, nodes, *screen);
     gateway_api(&stage, options).await?;
     let rows = play(&stage, options, &points).await;
-    if rows.iter().any(|row| !row.pass) {
-        artefacts::save(&stage.cluster, &options.artefacts).await;
-        screen.print(&format!("logs and objects are in {}\n", options.artefacts.display()));
-    }
     if !options.keep {
         clean(&stage).await?;
     }
@@ -124,49 +120,66 @@ async fn play(stage: &Stage, options: &Options, points: &[u8]) -> Vec<Row> {
     };
     let mut rows = Vec::new();
     for number in points {
-        let mut point = Point::new(*number);
         stage.tell(&format!("point {number}"));
-        if *number > 1 {
-            let there = mesh::ensure_shop(stage).await;
-            if point.step("the mesh and the shop in it", there).is_none() {
-                rows.extend(point.rows());
-                continue;
-            }
+        let mut point = Point::new(*number);
+        one(stage, options, &mut point, (*number, before.as_ref())).await;
+        let found = point.rows();
+        if found.iter().any(|row| !row.pass) {
+            // Later points replace the pods whose logs say why.
+            let place = options.artefacts.join(format!("point-{number}"));
+            artefacts::save(&stage.cluster, &place).await;
+            stage.tell(&format!("point {number} failed: {}", place.display()));
+            let failed = found.iter().filter(|row| !row.pass);
+            failed.for_each(|row| stage.tell(&format!("FAILED {}: {}", row.law, row.seen)));
         }
-        match number {
-            0 => measure::check(stage, &mut point).await,
-            1 => {
-                first_request::check(stage, &mut point).await;
-                if options.smoke && mesh::is_ready(&stage.cluster).await {
-                    smoke::deny(stage, &mut point).await;
-                    smoke::rotate(stage, &mut point).await;
-                }
-            }
-            2 => {
-                both_ways::check(stage, &mut point).await;
-                ground::check(stage, &mut point).await;
-                strict::check(stage, &mut point).await;
-                through_waypoint::check(stage, &mut point).await;
-            }
-            3 => rollouts::check(stage, &mut point).await,
-            4 => outage::check(stage, &mut point).await,
-            5 => probes::check(stage, &mut point).await,
-            6 => tokens::check(stage, &mut point).await,
-            7 => ingress::check(stage, &mut point).await,
-            8 => churn::check(stage, &mut point).await,
-            10 => {
-                static_pod::check(stage, &mut point).await;
-                reboot::check(stage, &mut point).await;
-            }
-            11 => {
-                commands::check(stage, &mut point).await;
-                sample::check(stage, &mut point).await;
-            }
-            _ => uninstall::check(stage, &mut point, before.as_ref()).await,
-        }
-        rows.extend(point.rows());
+        rows.extend(found);
     }
     rows
+}
+
+/// One point; `before` is how the cluster stood without the mesh.
+async fn one(stage: &Stage, options: &Options, point: &mut Point, (number, before): (u8, Option<&Standing>)) {
+    if number > 1 {
+        let there = mesh::ensure_shop(stage).await;
+        if point.step("the mesh and the shop in it", there).is_none() {
+            return;
+        }
+    }
+    match number {
+        0 => measure::check(stage, point).await,
+        1 => {
+            first_request::check(stage, point).await;
+            if mesh::is_ready(&stage.cluster).await {
+                transcripts::check(stage, point, &options.artefacts).await;
+            }
+            if options.smoke && mesh::is_ready(&stage.cluster).await {
+                smoke::deny(stage, point).await;
+                smoke::rotate(stage, point).await;
+            }
+        }
+        2 => {
+            both_ways::check(stage, point).await;
+            ground::check(stage, point).await;
+            strict::check(stage, point).await;
+            through_waypoint::check(stage, point).await;
+        }
+        3 => rollouts::check(stage, point).await,
+        4 => outage::check(stage, point).await,
+        5 => probes::check(stage, point).await,
+        6 => tokens::check(stage, point).await,
+        7 => ingress::check(stage, point).await,
+        8 => churn::check(stage, point).await,
+        10 => {
+            static_pod::check(stage, point).await;
+            reboot::check(stage, point).await;
+        }
+        11 => {
+            commands::check(stage, point).await;
+            fenced::check(stage, point).await;
+            sample::check(stage, point).await;
+        }
+        _ => uninstall::check(stage, point, before).await,
+    }
 }
 
 /// Takes away what the points laid, also when they failed.

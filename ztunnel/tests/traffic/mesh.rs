@@ -13,7 +13,7 @@ use act::{
     certs::{Certificates, Hold, Leaf, local::LocalAuthority},
     config::Reader,
     hbone::{Budget, Pool, PoolOptions, Target},
-    net::{Dialer, Listen, Netns, listen},
+    net::{Acceptor, Dialer, Listen, Netns, listen},
 };
 use decide::{
     model::{
@@ -23,7 +23,7 @@ use decide::{
     snapshot::Snapshot,
 };
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream},
     task::{JoinHandle, LocalSet},
     time::timeout,
 };
@@ -226,7 +226,7 @@ impl Captured {
             shared: false,
         };
         let listener = listen(&Netns::own(), address).expect("listens");
-        let listener = TcpListener::from_std(listener).expect("in a runtime");
+        let mut listener = Acceptor::new(listener).expect("in a runtime");
         let traffic = self.traffic.clone();
         let listening = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    accepted, application, configure,
+    accepted, application, configure, is_reset,
     mesh::{CLIENT, LONG, Mesh, OUTSIDE, SERVER, inside, pod},
     talk,
 };
@@ -149,9 +149,11 @@ impl Exhausted {
     fn new() -> io::Result<Self> {
         let before = getrlimit(Resource::Nofile);
         let numbers = fs::read_dir("/proc/self/fd")?.flatten();
-        let numbers: Vec<u64> = numbers
+        let mut numbers: Vec<u64> = numbers
             .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
             .collect();
+        // The one that listed them is closed by now.
+        numbers.retain(|number| fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
         // The lowest number that is free: none at all may be had.
         let free = (0..).find(|number| !numbers.contains(number)).unwrap_or_default();
         let limit = Rlimit {
@@ -167,6 +169,30 @@ impl Drop for Exhausted {
     fn drop(&mut self) {
         let _ = setrlimit(Resource::Nofile, self.0);
     }
+}
+
+#[test]
+fn without_descriptors_a_dial_is_refused_and_the_next_one_works() {
+    inside(
+        "sockets::without_descriptors_a_dial_is_refused_and_the_next_one_works",
+        || async {
+            let mut mesh = Mesh::new();
+            configure(&mut mesh, &[pod("client", CLIENT)]);
+            let client = mesh.capture_and_listen("client", CLIENT);
+            let _server = mesh.capture_and_listen("server", SERVER);
+            let application = application(TO).await;
+            let mut ours = client.connect(TO).await;
+            while client.traffic.live().is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            let exhausted = Exhausted::new().expect("limits");
+            configure(&mut mesh, &[pod("server", SERVER)]);
+            assert!(is_reset(&mut ours).await);
+            drop(exhausted);
+            let mut ours = client.connect(TO).await;
+            talk(&mut ours, &mut accepted(&application).await).await;
+        },
+    );
 }
 
 #[test]

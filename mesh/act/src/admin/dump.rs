@@ -111,6 +111,7 @@ pub(super) fn certificates(admin: &Admin) -> Value {
                 "serial": &*leaf.serial,
                 "notBefore": seconds(leaf.not_before),
                 "notAfter": seconds(leaf.not_after),
+                "since": seconds(leaf.since),
                 "remainingSeconds": leaf.not_after.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs()),
             }),
             Err(why) => json!({ "identity": identity.to_string(), "missing": why.to_string() }),

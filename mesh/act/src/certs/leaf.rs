@@ -41,6 +41,9 @@ pub struct Leaf {
     pub not_before: SystemTime,
     /// Valid until: the earliest end in its chain.
     pub not_after: SystemTime,
+    /// When it was found good here. Its life with us counts from then: CAs write a beginning in the past, for clocks
+    /// that are behind.
+    pub since: SystemTime,
     /// Built once by `tls`.
     pub(crate) server: OnceLock<Arc<ServerConfig>>,
     /// Built once by `tls`.
@@ -103,6 +106,7 @@ impl Leaf {
             serial: leaf.serial.clone(),
             not_before: leaf.not_before,
             not_after: end,
+            since: now,
             server: OnceLock::new(),
             client: OnceLock::new(),
         })
