@@ -265,7 +265,7 @@ async fn secured() -> (Pool, crate::hbone::Target, mpsc::UnboundedReceiver<Incom
     let (web, echo) = ("spiffe://cluster.local/ns/shop/sa/web", key().expected);
     let web = authority.leaf(&web.parse().expect("an identity")).expect("a leaf");
     let leaf = authority.leaf(&echo).expect("a leaf");
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     let (give, incoming) = mpsc::unbounded_channel();
     tokio::spawn(async move {
