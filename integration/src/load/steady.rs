@@ -84,8 +84,12 @@ mod tests {
     }
 
     async fn load(port: u16, seconds: &str) -> Report {
+        load_with(port, &["--time", seconds]).await
+    }
+
+    async fn load_with(port: u16, more: &[&str]) -> Report {
         let url = format!("http://127.0.0.1:{port}/");
-        let words = ["load", &url, "--rate", "100", "--time", seconds, "--patience", "1s"];
+        let words = [&["load", &url, "--rate", "100", "--patience", "1s"], more].concat();
         let line = <Line as clap::Parser>::parse_from(words);
         let mut out = Vec::new();
         generate(line.options, &CancellationToken::new(), &mut out)
@@ -101,6 +105,21 @@ mod tests {
         assert!(report.is_whole());
         assert!((90..=110).contains(&report.failed()), "{}", report.summary());
         assert_eq!(report.answered(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_beat_that_finds_no_room_waits_for_it_where_that_is_asked_for() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let report = load_with(port, &["--room", "5", "--requests", "10"]).await;
+        assert!(report.is_whole());
+        assert_eq!(
+            report.failed(),
+            10,
+            "each was begun, and none is answered: {}",
+            report.summary()
+        );
+        assert!(!report.summary().contains("not begun"), "{}", report.summary());
     }
 
     #[tokio::test]
