@@ -97,12 +97,12 @@ async fn in_order(bench: &Bench, capture: &Capture, point: &mut Point, (node, or
 /// What was lost of a load while its ztunnel was away, from and until when; nothing before, nothing after its return.
 fn lost(point: &mut Point, law: &str, (gone, back): (u64, u64), report: &Report) {
     // Ticks are told a little after what they tell of.
-    let (before, after) = (report.until(gone - 300), report.since(back + RETURN));
+    let (before, after) = (report.until(gone.saturating_sub(300)), report.since(back + RETURN));
     let last = report.last_failed_at().unwrap_or(gone) as f64 - back as f64;
     let seen = format!(
         "before: {}; meanwhile: {}, the last {:.1} s after its return; from 10 s after that on: {}",
         before.summary(),
-        report.since(gone - 300).until(back + RETURN).summary(),
+        report.since(gone.saturating_sub(300)).until(back + RETURN).summary(),
         last / 1000.0,
         after.summary()
     );
