@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e images cluster cluster-down lint bench microbench faults fmt clean build tools cluster-tools bench-tools faults-tools
+.PHONY: help demo test e2e images cluster cluster-down lint bench microbench faults h2spec fuzz fmt clean build tools cluster-tools bench-tools faults-tools fuzz-tools
 
 PROGRAMS := nft nginx wrk tcpdump curl openssl ip unshare nsenter python3
 PACKAGES := nftables nginx-light wrk tcpdump curl openssl iproute2 util-linux python3 python3-venv
@@ -69,6 +69,25 @@ microbench: ## what a decision, a relay, a handshake and a change of configurati
 faults: tools faults-tools build ## everything that goes wrong in clusters, and what is lost by it; exits 0 or 1; ONLY=1,4 picks some
 	@$(BIN)/weft-faults --bin $(BIN) $(if $(ONLY),--only $(ONLY))
 
+H2SPEC := target/tools/h2spec
+
+h2spec: tools $(H2SPEC) build ## the judge of HTTP/2 against port 15008 of a captured pod; exits 0 or 1; ONLY=http2/5.1,hpack picks some
+	@$(BIN)/weft-h2spec --bin $(BIN) --h2spec $(H2SPEC) $(if $(ONLY),--only $(ONLY))
+
+# Coverage comes from the stable compiler's own pass, libFuzzer as a crate.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_TARGETS := $(notdir $(wildcard integration/fuzz/corpus/*))
+COMMA := ,
+
+fuzz: fuzz-tools ## every parser that a peer, a pod or a file feeds, TIME=60 seconds each; ONLY=http2-server,records picks some
+	@echo "building with coverage (the first time takes some minutes) ..."
+	@RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_INCREMENTAL=0 cargo build --quiet -p fuzz --features libfuzzer --bin weft-fuzz \
+	  --target $(FUZZ_HOST) --target-dir target/fuzz
+	@integration/fuzz/run target/fuzz/$(FUZZ_HOST)/debug/weft-fuzz $(or $(TIME),60) $(or $(subst $(COMMA), ,$(ONLY)),$(FUZZ_TARGETS))
+
 fmt: ## format everything
 	cargo fmt --all
 
@@ -88,6 +107,9 @@ bench-tools:
 faults-tools:
 	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || { $(call need,libfaketime,libfaketime) ; }
 
+fuzz-tools:
+	@$(call need,g++,g++)
+
 cluster-tools:
 	@$(call need,$(CLUSTER_PROGRAMS),$(CLUSTER_PACKAGES))
 
@@ -103,6 +125,11 @@ missing=; for program in $(1); do PATH="$$PATH:/usr/sbin:/sbin:/usr/lib/cni" com
 	  fi; \
 	fi
 endef
+
+$(H2SPEC): integration/h2spec/go.mod integration/h2spec/go.sum
+	@command -v go >/dev/null || { echo "h2spec needs Go 1.24 or newer: https://go.dev/dl" >&2; exit 1; }
+	@echo "building h2spec, the judge of HTTP/2"
+	@cd integration/h2spec && CGO_ENABLED=0 go build -trimpath -o $(CURDIR)/$@ github.com/summerwind/h2spec/cmd/h2spec
 
 $(ENVOY):
 	@echo "installing Envoy, the third party of the demo"

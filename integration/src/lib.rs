@@ -7,6 +7,7 @@ pub mod check;
 pub mod cluster;
 pub mod e2e;
 pub mod faults;
+pub mod h2spec;
 pub mod images;
 pub mod isolate;
 pub mod load;

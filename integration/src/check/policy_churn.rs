@@ -29,6 +29,7 @@ pub(crate) async fn check(bench: &Bench, point: &mut Point) {
         return;
     };
     let law = "200 policies change each second";
+    let before = version(bench).await;
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for beat in 0..BEATS {
@@ -37,6 +38,13 @@ pub(crate) async fn check(bench: &Bench, point: &mut Point) {
             break;
         }
     }
+    let changes = version(bench).await.saturating_sub(before);
+    point.assert(
+        &format!("{law}: the server's ztunnel takes them as they come, as batches"),
+        format!("{} of {BEATS} at the least", BEATS / 2),
+        changes,
+        changes >= BEATS as u64 / 2,
+    );
     let (kept, fresh) = (kept.stop().await, fresh.stop().await);
     for (what, report) in [("kept", kept), ("new", fresh)] {
         let pass = report.failed() == 0 && report.closed() == 0 && report.answered() > 100;
@@ -62,6 +70,15 @@ pub(crate) async fn check(bench: &Bench, point: &mut Point) {
     };
     let back = bench.until(Duration::from_secs(5), answered).await;
     point.assert("without them the client is let in", "within 5 s", back, back);
+}
+
+/// How many snapshots the server's ztunnel has had.
+async fn version(bench: &Bench) -> u64 {
+    let status = bench.admin("ztunnel-node-2", "/status").await.unwrap_or_default();
+    status
+        .pointer("/snapshot/version")
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or(0)
 }
 
 /// Policies of this beat: each names somebody that nobody is.

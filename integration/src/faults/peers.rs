@@ -10,6 +10,7 @@ use super::watch::{self, Watch};
 use crate::{
     check::{Bench, Point},
     observe::Capture,
+    world::Finished,
 };
 
 /// Clients that dial a silent peer at once.
@@ -38,6 +39,7 @@ pub(super) async fn silent(bench: &Bench, capture: &Capture, point: &mut Point) 
         (answer, begun.elapsed().as_secs_f64())
     });
     let told = join_all(asked).await;
+    let first = told.iter().map(|(_, after)| *after).fold(f64::MAX, f64::min);
     let last = told.iter().map(|(_, after)| *after).fold(0.0, f64::max);
     let answered = told
         .iter()
@@ -45,9 +47,12 @@ pub(super) async fn silent(bench: &Bench, capture: &Capture, point: &mut Point) 
     let answered = answered.count();
     point.assert(
         &format!("{law}: {CLIENTS} clients fail at one deadline"),
-        format!("0 answered, the last told within {:.0} s", DEADLINE + SLACK),
-        format!("{answered} answered, the last told after {last:.1} s"),
-        answered == 0 && last <= DEADLINE + SLACK,
+        format!(
+            "0 answered, all told between {DEADLINE:.0} and {:.0} s",
+            DEADLINE + SLACK
+        ),
+        format!("{answered} answered, the first told after {first:.1} s, the last after {last:.1} s"),
+        answered == 0 && first >= DEADLINE - 1.0 && last <= DEADLINE + SLACK,
     );
     point.step(law, signal(bench, "ztunnel-node-2", Signal::CONT).await);
     watch::well_again(bench, point, &format!("{law}: it speaks again")).await;
@@ -88,6 +93,8 @@ pub(super) async fn slow_reader(bench: &Bench, capture: &Capture, point: &mut Po
         "-s",
         "-o",
         "/dev/null",
+        "-w",
+        "%{size_download}",
         "--limit-rate",
         "10k",
         "--max-time",
@@ -99,7 +106,19 @@ pub(super) async fn slow_reader(bench: &Bench, capture: &Capture, point: &mut Po
         tokio::time::sleep(SLOW_FOR.mul_f64(0.75)).await;
         watch::both(bench).await
     };
-    let (_, during) = tokio::join!(reading, looked);
+    let (read, during) = tokio::join!(reading, looked);
+    let bytes = |read: Result<Finished, Failure>| read.ok()?.stdout.trim().parse::<u64>().ok();
+    let read: Vec<u64> = read.into_iter().filter_map(bytes).filter(|bytes| *bytes > 0).collect();
+    point.assert(
+        &format!("{law}: each gets what it takes, and no more"),
+        format!("{SLOW} of them, below 1 MB each"),
+        format!(
+            "{} of them, at most {} bytes",
+            read.len(),
+            read.iter().max().unwrap_or(&0)
+        ),
+        read.len() == SLOW && read.iter().all(|bytes| *bytes < 1_000_000),
+    );
     if let Some(during) = point.step(law, during) {
         let grown = during
             .iter()

@@ -10,7 +10,7 @@ use act::process::Failure;
 
 use super::{floods, kills, peers, surroundings, watch};
 use crate::{
-    check::{Bench, Point, Row, copy_yaml, policy_churn, table},
+    check::{Bench, Point, Row, copy_yaml, policy_churn},
     observe::Capture,
     show::Screen,
     world::{RunDirectory, Settings, World},
@@ -75,9 +75,11 @@ pub async fn run(options: FaultOptions, screen: Screen) -> Result<u8, Failure> {
         screen.progress(name);
         let mut point = Point::new(number);
         fault(&bench, &capture, &mut point, &clock).await;
-        rows.extend(point.rows());
+        let of_it = point.rows();
+        screen.print(&told(number, name, &of_it));
+        rows.extend(of_it);
     }
-    Ok(told(&rows, &bench, started.elapsed()))
+    Ok(summed(&rows, &bench, started.elapsed()))
 }
 
 async fn fault(bench: &Bench, capture: &Capture, point: &mut Point, clock: &Path) {
@@ -129,11 +131,23 @@ fn faketime() -> Option<PathBuf> {
         .find(|file| file.exists())
 }
 
-fn told(rows: &[Row], bench: &Bench, took: Duration) -> u8 {
+/// What was tried, what was seen and what was to be seen, whole: somebody reads it to learn what was lost.
+fn told(number: u8, name: &str, rows: &[Row]) -> String {
+    let mut text = format!("\n{number}  {name}\n");
+    for row in rows {
+        let mark = if row.pass { "ok    " } else { "FAILED" };
+        text.push_str(&format!(
+            "{mark} {}\n         {} (to be: {})\n",
+            row.law, row.seen, row.expected
+        ));
+    }
+    text
+}
+
+fn summed(rows: &[Row], bench: &Bench, took: Duration) -> u8 {
     let failed = rows.iter().filter(|row| !row.pass).count();
-    bench.screen.print(&table(rows).render(bench.screen.width()));
     bench.screen.print(&format!(
-        "in {} s; logs and the capture are in {}\n{} as promised, {failed} not\n",
+        "\nin {} s; logs and the capture are in {}\n{} as promised, {failed} not\n",
         took.as_secs(),
         bench.world.run_directory().join("").display(),
         rows.len() - failed

@@ -30,6 +30,8 @@ pub(super) async fn clock(bench: &Bench, capture: &Capture, point: &mut Point, f
     }
     load.nothing_is_lost(point, &format!("{law} by {} seconds", SMALL.join(", then ")))
         .await;
+    let kept = Watch::kept(bench, "clock-on").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     point.step(law, set(file, LARGE));
     // Whoever is let in on a leaf that is over would be let in for ever.
     let refused = || async {
@@ -46,6 +48,12 @@ pub(super) async fn clock(bench: &Bench, capture: &Capture, point: &mut Point, f
     );
     point.step(law, set(file, "+0"));
     watch::well_again(bench, point, &format!("{law} and back")).await;
+    if let Some(kept) = point.step(law, kept) {
+        let report = kept.stop().await;
+        let pass = report.failed() == 0 && report.closed() == 0 && report.answered() > 0;
+        let law = format!("{law} by {LARGE} and back: connections that stood before go on");
+        point.assert(&law, "0 failed", report.summary(), pass);
+    }
     watch::nothing_in_clear(capture, point, law);
 }
 

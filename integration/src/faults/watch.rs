@@ -26,14 +26,21 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// A kept connection and twenty new ones a second, from a pod of node-1 to one of node-2.
+    /// Two kept connections and twenty new ones a second, from pods of node-1 to one of node-2.
     pub(super) async fn start(bench: &Bench, name: &str) -> Result<Self, Failure> {
         let url = format!("http://catalog/?say={MARKER}");
-        let (kept, fresh) = (format!("{name}-kept"), format!("{name}-new"));
+        let fresh = format!("{name}-new");
         Ok(Self {
-            kept: Load::start(&bench.world, "shop/client-a", &kept, &[&url, "--clients", "2"]).await?,
+            kept: Self::kept(bench, name).await?,
             fresh: Load::start(&bench.world, "shop/client-b", &fresh, &[&url, "--rate", "20"]).await?,
         })
+    }
+
+    /// The kept connections alone.
+    pub(super) async fn kept(bench: &Bench, name: &str) -> Result<Load, Failure> {
+        let url = format!("http://catalog/?say={MARKER}");
+        let name = format!("{name}-kept");
+        Load::start(&bench.world, "shop/client-a", &name, &[&url, "--clients", "2"]).await
     }
 
     /// Ends it; what became of its requests on the kept connection, and on new ones.
@@ -42,13 +49,13 @@ impl Watch {
         [kept, fresh]
     }
 
-    /// Ends it and asserts that nothing failed.
+    /// Ends it and asserts that nothing failed, and that no kept connection was closed.
     pub(super) async fn nothing_is_lost(self, point: &mut Point, law: &str) {
         for (what, report) in ["kept connections", "new connections"]
             .into_iter()
             .zip(self.stop().await)
         {
-            let pass = report.failed() == 0 && report.answered() > 0;
+            let pass = report.failed() == 0 && report.closed() == 0 && report.answered() > 0;
             point.assert(&format!("{law}: {what}"), "0 failed", report.summary(), pass);
         }
     }

@@ -41,8 +41,11 @@ pub struct LoadOptions {
     #[arg(long, default_value_t = 1)]
     pub clients: u16,
     /// New connections a second, one request each, however long the answers take (in place of clients and pauses)
-    #[arg(long, conflicts_with_all = ["mode", "clients", "pause", "requests"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, conflicts_with_all = ["mode", "clients", "pause"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub rate: Option<u32>,
+    /// With a rate: so many requests may be under way, and a beat that finds no room waits for it; without this it fails
+    #[arg(long, requires = "rate", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub room: Option<u32>,
     /// Rest between two requests of a client
     #[arg(long, value_parser = humantime::parse_duration, default_value = "10ms")]
     pub pause: Duration,
@@ -65,6 +68,9 @@ pub(super) struct Target {
     host: String,
     port: u16,
     path: String,
+    /// Every request asks the server to close after its answer. Then no port of this side rests in TIME_WAIT, of which
+    /// one address has but 28,000 towards one destination.
+    close: bool,
 }
 
 /// Makes the load, and writes one line of JSON ([`Tick`]) to `out` for every tick, a tenth of a second by default.
@@ -78,7 +84,10 @@ pub async fn generate(
     stop: &CancellationToken,
     mut out: impl std::io::Write,
 ) -> Result<(), Failure> {
-    let target = Arc::new(Target::parse(&options.url)?);
+    let target = Arc::new(Target {
+        close: options.rate.is_some(),
+        ..Target::parse(&options.url)?
+    });
     let tick = Arc::new(Mutex::new(Tick::default()));
     let left = Arc::new(std::sync::atomic::AtomicU64::new(options.requests.unwrap_or(u64::MAX)));
     let mut clients = tokio::task::JoinSet::new();
@@ -205,6 +214,7 @@ async fn download(
 async fn ask(sender: &mut SendRequest<Empty<Bytes>>, target: &Target) -> Result<Response<Incoming>, String> {
     let request = Request::get(&target.path)
         .header("host", &target.host)
+        .header("connection", if target.close { "close" } else { "keep-alive" })
         .body(Empty::new())
         .map_err(|error| error.to_string())?;
     let response = sender
@@ -260,6 +270,7 @@ impl Target {
             host: uri.host().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned(),
             port: uri.port_u16().unwrap_or(80),
             path: uri.path_and_query().map_or("/", |it| it.as_str()).to_owned(),
+            close: false,
         })
     }
 

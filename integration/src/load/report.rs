@@ -90,6 +90,12 @@ impl Report {
         failed.map(|tick| tick.at).take(5).collect()
     }
 
+    /// When the last request failed: milliseconds since 1970, about.
+    pub fn last_failed_at(&self) -> Option<u64> {
+        let mut failed = self.ticks.iter().rev().filter(|tick| !tick.failures.is_empty());
+        failed.next().map(|tick| tick.at)
+    }
+
     /// Requests that were answered.
     pub fn answered(&self) -> u64 {
         self.ticks.iter().flat_map(|tick| tick.answers.values()).sum()

@@ -31,12 +31,18 @@ pub(super) async fn connections(
     let mut beat = interval(Duration::from_secs(1) / options.rate.unwrap_or(1));
     // A pause of this process is made up for: the requests it did not begin are begun late, not left out.
     beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let room = Arc::new(Semaphore::new(MOST));
+    let most = options.room.map_or(MOST, |room| room as usize);
+    let room = Arc::new(Semaphore::new(most));
     let mut under_way = JoinSet::new();
-    while stop.run_until_cancelled(beat.tick()).await.is_some() {
+    let mut left = options.requests.unwrap_or(u64::MAX);
+    while left > 0 && stop.run_until_cancelled(beat.tick()).await.is_some() {
+        left -= 1;
         while under_way.try_join_next().is_some() {}
+        if options.room.is_some() {
+            let _ = room.acquire().await;
+        }
         let Ok(permit) = room.clone().try_acquire_owned() else {
-            tell(&tick, |tick| tick.failed(&format!("not begun: {MOST} are under way")));
+            tell(&tick, |tick| tick.failed(&format!("not begun: {most} are under way")));
             continue;
         };
         let (target, tick, patience) = (target.clone(), tick.clone(), options.patience);
@@ -78,8 +84,12 @@ mod tests {
     }
 
     async fn load(port: u16, seconds: &str) -> Report {
+        load_with(port, &["--time", seconds]).await
+    }
+
+    async fn load_with(port: u16, more: &[&str]) -> Report {
         let url = format!("http://127.0.0.1:{port}/");
-        let words = ["load", &url, "--rate", "100", "--time", seconds, "--patience", "1s"];
+        let words = [&["load", &url, "--rate", "100", "--patience", "1s"], more].concat();
         let line = <Line as clap::Parser>::parse_from(words);
         let mut out = Vec::new();
         generate(line.options, &CancellationToken::new(), &mut out)
@@ -95,6 +105,21 @@ mod tests {
         assert!(report.is_whole());
         assert!((90..=110).contains(&report.failed()), "{}", report.summary());
         assert_eq!(report.answered(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_beat_that_finds_no_room_waits_for_it_where_that_is_asked_for() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let report = load_with(port, &["--room", "5", "--requests", "10"]).await;
+        assert!(report.is_whole());
+        assert_eq!(
+            report.failed(),
+            10,
+            "each was begun, and none is answered: {}",
+            report.summary()
+        );
+        assert!(!report.summary().contains("not begun"), "{}", report.summary());
     }
 
     #[tokio::test]

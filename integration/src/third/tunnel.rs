@@ -1,7 +1,13 @@
 //! An HBONE client that believes whoever answers, to see whom a server believes: `weft-demo tunnel`. It shares
 //! nothing with the mesh's own client.
 
-use std::{fs, io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use act::process::Failure;
 use bytes::Bytes;
@@ -54,7 +60,7 @@ pub struct Tunnelled {
 /// # Errors
 /// When the certificate cannot be read.
 pub async fn run(options: &TunnelOptions) -> Result<(), Failure> {
-    let config = Arc::new(config(options)?);
+    let config = Arc::new(config(&options.identity)?);
     let told = match timeout(Duration::from_secs(10), ask(options, config)).await {
         Ok(Ok(told)) => told,
         Ok(Err(why)) => failed(why),
@@ -122,13 +128,13 @@ fn failed(why: String) -> Tunnelled {
     }
 }
 
-fn config(options: &TunnelOptions) -> Result<ClientConfig, Failure> {
+/// HTTP/2 over mutual TLS with the certificate of a directory, towards whoever answers.
+pub(super) fn config(identity: &Path) -> Result<ClientConfig, Failure> {
     let read = |name: &str| {
-        let path = options.identity.join(name);
+        let path = identity.join(name);
         fs::read(&path).map_err(|error| Failure(format!("{} cannot be read: {error}", path.display())))
     };
-    let unfit =
-        |error: &dyn std::fmt::Display| Failure(format!("{} holds no identity: {error}", options.identity.display()));
+    let unfit = |error: &dyn std::fmt::Display| Failure(format!("{} holds no identity: {error}", identity.display()));
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read("tls.crt")?).collect();
     let key = PrivateKeyDer::from_pem_slice(&read("tls.key")?).map_err(|error| unfit(&error))?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))

@@ -35,6 +35,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("ca", &["act", "decide"]),
     ("weft", &["act", "crds", "decide"]),
     ("integration", &["act", "crds", "decide", "ztunnel"]),
+    ("fuzz", &["act", "ca", "decide", "ztunnel"]),
 ];
 
 /// What no pure crate may name.

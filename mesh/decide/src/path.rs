@@ -62,6 +62,7 @@ fn decode(path: &str) -> Result<String, &'static str> {
                 }
             }
             b'\\' => return Err("the path holds a backslash, which servers read in different ways"),
+            0 => return Err("the path holds a NUL"),
             0x21..=0x7e => decoded.push(char::from(byte)),
             other => encode(other, &mut decoded),
         }
@@ -127,6 +128,7 @@ mod tests {
             "/a%5cb",
             "/a\\b",
             "/a%00",
+            "/a\0",
             "/%",
             "/%2",
             "/%zz",

@@ -8,6 +8,7 @@
 //! ```
 
 mod flows;
+pub mod fuzzing;
 mod inbox;
 mod message;
 #[cfg(test)]

@@ -22,7 +22,8 @@ pub struct BoundOptions {
     #[arg(long, env = "WEFT_POD_CONNECTIONS", value_name = "COUNT", default_value_t = 32768,
           value_parser = value_parser!(u32).range(1..=1_048_576))]
     pub pod_connections: u32,
-    /// HBONE connections to one pod, on each worker, whose peer has not proven who it is; further ones are refused
+    /// HBONE connections to one pod, on each worker, whose peer has not proven who it is; one more is let in for the
+    /// oldest, which is refused
     #[arg(long, env = "WEFT_POD_HANDSHAKES", value_name = "COUNT", default_value_t = 256,
           value_parser = value_parser!(u32).range(1..=65_536))]
     pub pod_handshakes: u32,

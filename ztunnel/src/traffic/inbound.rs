@@ -11,7 +11,7 @@ use act::{
 use decide::model::{Addressed, Refusal, ServiceKey, Workload};
 use tokio::{net::TcpStream, time::Instant};
 
-use super::{Direction, Traffic, arrival::Admitted, bounds::HANDSHAKES, pod::refuse, proof};
+use super::{Direction, Traffic, arrival::Admitted, bounds::HANDSHAKES, proof};
 
 /// Who is behind the streams of one tunnel.
 struct Behind {
@@ -25,11 +25,11 @@ impl Traffic {
         let Some((client, to)) = self.ends(&socket) else {
             return reset(socket);
         };
-        let Ok(handshake) = self.handshakes().try_acquire() else {
-            let refusal = HANDSHAKES.reached(self.pod().options.unauthenticated);
-            return refuse(socket, self.arrival(None, client, to, None), &refusal);
+        let handshake = self.handshakes().begin();
+        let accepted = tokio::select! {
+            accepted = Box::pin(self.authenticated(socket)) => accepted,
+            () = handshake.ousted() => Err(HANDSHAKES.reached(self.pod().options.unauthenticated)),
         };
-        let accepted = Box::pin(self.authenticated(socket)).await;
         drop(handshake);
         let (mut tunnel, peer) = match accepted {
             Ok(accepted) => accepted,

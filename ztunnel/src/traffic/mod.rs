@@ -11,6 +11,7 @@ mod arrival;
 pub mod bounds;
 mod courtesy;
 mod failures;
+mod handshakes;
 mod hold;
 mod inbound;
 mod leg;

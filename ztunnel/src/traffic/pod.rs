@@ -22,6 +22,7 @@ use super::{
     LiveConnection, TrafficOptions,
     bounds::CONNECTIONS,
     failures::Failures,
+    handshakes::Handshakes,
     live::{Live, rejudge},
     loads::Loads,
     near::Neighbours,
@@ -67,7 +68,7 @@ struct Shared {
     places: Arc<Semaphore>,
     patience: Patience,
     tunnel: TunnelOptions,
-    handshakes: Semaphore,
+    handshakes: Handshakes,
     draining: CancellationToken,
     rejudging: AbortHandle,
     sweeping: AbortHandle,
@@ -105,7 +106,7 @@ impl Traffic {
                     ..options.patience.clone()
                 },
                 tunnel,
-                handshakes: Semaphore::new(options.unauthenticated),
+                handshakes: Handshakes::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
                 sweeping: sweeping.abort_handle(),
@@ -155,7 +156,7 @@ impl Traffic {
         &self.shared.holding
     }
 
-    pub(super) fn handshakes(&self) -> &Semaphore {
+    pub(super) fn handshakes(&self) -> &Handshakes {
         &self.shared.handshakes
     }
 

@@ -5,6 +5,7 @@
 
 mod agent;
 mod client;
+pub mod fuzzing;
 mod message;
 mod packet;
 mod socket;

@@ -532,17 +532,55 @@ fn silent_handshakes_are_bounded_in_time_and_number() {
         let server = mesh.capture("server", SERVER, options);
         server.listen(ports::HBONE);
         let silent = || TcpStream::connect((ip(SERVER), ports::HBONE));
-        let (mut first, _second) = (silent().await.expect("accepts"), silent().await.expect("accepts"));
+        let ends = async |socket: &mut TcpStream| {
+            let ended = timeout(LONG, socket.read(&mut [0])).await.expect("ends");
+            assert!(ended.is_err() || ended.is_ok_and(|read| read == 0));
+        };
+        let (mut first, mut second) = (silent().await.expect("accepts"), silent().await.expect("accepts"));
         sleep(Duration::from_millis(50)).await;
         let start = Instant::now();
-        assert!(is_reset(&mut silent().await.expect("accepts")).await, "one too many");
-        assert!(start.elapsed() < Duration::from_millis(300));
-        let ended = timeout(LONG, first.read(&mut [0])).await.expect("ends");
-        assert!(ended.is_err() || ended.is_ok_and(|read| read == 0));
-        sleep(Duration::from_millis(100)).await;
-        let start = Instant::now();
-        let mut again = silent().await.expect("accepts");
-        let _ = timeout(LONG, again.read(&mut [0])).await.expect("ends");
-        assert!(start.elapsed() >= Duration::from_millis(300), "its turn was given back");
+        let mut third = silent().await.expect("accepts");
+        ends(&mut first).await;
+        assert!(
+            start.elapsed() < Duration::from_millis(300),
+            "one too many, and the oldest goes"
+        );
+        ends(&mut second).await;
+        ends(&mut third).await;
+        assert!(
+            start.elapsed() >= Duration::from_millis(300),
+            "the others have their time"
+        );
+    });
+}
+
+#[test]
+fn strangers_that_say_nothing_keep_nobody_out() {
+    inside("strangers_that_say_nothing_keep_nobody_out", || async {
+        let mut mesh = Mesh::new();
+        configure(&mut mesh, &[pod("server", SERVER)]);
+        let options = TrafficOptions {
+            unauthenticated: 4,
+            ..TrafficOptions::default()
+        };
+        let server = mesh.capture("server", SERVER, options);
+        server.listen(ports::HBONE);
+        let _application = application("10.77.0.2:8080").await;
+        let mut strangers = Vec::new();
+        for _ in 0..20 {
+            strangers.push(TcpStream::connect((ip(SERVER), ports::HBONE)).await.expect("accepts"));
+        }
+        sleep(Duration::from_millis(50)).await;
+        let (pool, target) = mesh.stranger("client", &pod("server", SERVER)).await;
+        let connect = Connect {
+            authority: (ip(SERVER), 8080).into(),
+            client: (ip(CLIENT), 40_000).into(),
+            host: None,
+            baggage: None,
+            traceparent: None,
+        };
+        let opened = timeout(LONG, pool.open(&target, &connect)).await.expect("in time");
+        opened.expect("whoever proves who they are is let in");
+        drop(strangers);
     });
 }

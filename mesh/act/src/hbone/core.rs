@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::{
     BUFFERED, Budget, Held, STREAMS, StreamError, TunnelOptions, UNREAD, buffers,
+    foreign::{Foreign, Malformed},
     frames::{Endpoint, Event, Head, Outbox, Reason, Side},
     passage::Passage,
     pressure::Pressure,
@@ -44,6 +45,8 @@ pub(super) struct Core {
     pub(super) endpoint: Endpoint<Flow>,
     /// Streams that the peer opened and nobody has taken yet.
     pub(super) accepted: VecDeque<(u32, Head)>,
+    /// Those that ask for something else than CONNECT, and have not said all of it.
+    pub(super) foreign: Foreign,
     driver: Option<Waker>,
     /// The driver runs, or will.
     awake: bool,
@@ -170,6 +173,7 @@ impl Shared {
             core: Mutex::new(Core {
                 endpoint,
                 accepted: VecDeque::new(),
+                foreign: Foreign::default(),
                 driver: None,
                 awake: true,
                 turns: VecDeque::new(),
@@ -258,6 +262,7 @@ impl Core {
     pub(super) fn fail(&mut self, why: &Arc<str>) {
         self.ended.get_or_insert_with(|| why.clone());
         self.accepted.clear();
+        self.foreign.clear();
         for (_, flow) in self.endpoint.users() {
             flow.broken.get_or_insert_with(|| Broke::Tunnel(why.clone()));
             flow.wake();
@@ -283,19 +288,14 @@ impl Core {
     /// Something happened that is no DATA.
     pub(super) fn happened(&mut self, event: Event<'_>, alive: &Notify) {
         match event {
-            Event::Opened(number, head) => self.accepted.push_back((number, head)),
+            Event::Opened(number, head) => self.opened(number, head),
             Event::Answered(number, response) => {
                 if let Some(flow) = self.endpoint.user(number) {
                     flow.answer = Some(Box::new(response));
                     wake(&mut flow.reader);
                 }
             }
-            Event::Ended(number) => {
-                if let Some(flow) = self.endpoint.user(number) {
-                    flow.ended = true;
-                    wake(&mut flow.reader);
-                }
-            }
+            Event::Ended(number) => self.is_whole(number),
             Event::Reset(number, reason) => self.reset(number, reason),
             Event::Credit(Some(number)) => {
                 if let Some(flow) = self.endpoint.user(number) {
@@ -318,7 +318,37 @@ impl Core {
         }
     }
 
+    fn opened(&mut self, number: u32, head: Head) {
+        match self.foreign.keep(number, head) {
+            Some(head) => self.accepted.push_back((number, head)),
+            None => {
+                if let Some(flow) = self.endpoint.user(number) {
+                    flow.deaf = true;
+                }
+            }
+        }
+    }
+
+    /// The peer has said all of a stream.
+    fn is_whole(&mut self, number: u32) {
+        match self.foreign.take(number) {
+            Some(Ok(head)) => self.accepted.push_back((number, head)),
+            Some(Err(Malformed)) => {
+                self.endpoint.reset(number, Reason::PROTOCOL_ERROR);
+                self.forget(number);
+            }
+            None => {}
+        }
+        if let Some(flow) = self.endpoint.user(number) {
+            flow.ended = true;
+            wake(&mut flow.reader);
+        }
+    }
+
     fn reset(&mut self, number: u32, reason: Reason) {
+        if self.foreign.take(number).is_some() {
+            return self.forget(number);
+        }
         let Some(flow) = self.endpoint.user(number) else {
             return;
         };

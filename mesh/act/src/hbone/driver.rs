@@ -10,12 +10,16 @@ use std::{
 use super::{
     core::{Core, Shared},
     intake::Batch,
+    parting::Parting,
     socket::scratch,
     transport::Wire,
 };
 
 /// Reads of one turn, after which other tasks of the worker have theirs.
 const READS: usize = 4;
+/// Bytes that the connection does not take beyond which nothing is read: twice what streams may have waiting. The rest
+/// is answers, and a peer that only asked would have us collect them without end.
+const UNHEARD: usize = 512 * 1024;
 
 /// Moves the bytes of one tunnel. Dropped, it breaks every stream.
 pub(super) struct Driver {
@@ -26,6 +30,9 @@ pub(super) struct Driver {
     blocked: bool,
     /// Everything is said; only the end is to be told.
     closing: bool,
+    /// The peer broke the protocol, and may still hear that.
+    breach: bool,
+    parting: Option<Parting>,
 }
 
 impl Driver {
@@ -36,11 +43,16 @@ impl Driver {
             plain: Vec::new(),
             blocked: false,
             closing: false,
+            breach: false,
+            parting: None,
         }
     }
 
     /// Ready with the reason once the tunnel has ended.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Arc<str>> {
+        if let Some(parting) = &mut self.parting {
+            return parting.poll(&mut self.wire, context);
+        }
         if let Some(why) = self.begin(context) {
             return Poll::Ready(why);
         }
@@ -48,9 +60,13 @@ impl Driver {
         let mut core = self.shared.lock();
         match round {
             Poll::Ready(ended) => {
-                let why = ended.map_or_else(|error| error.to_string().into(), |()| "closed".into());
+                let why: Arc<str> = ended.map_or_else(|error| error.to_string().into(), |()| "closed".into());
                 core.fail(&why);
-                Poll::Ready(why)
+                if !self.breach || self.wire.write(core.take_out()).is_err() {
+                    return Poll::Ready(why);
+                }
+                drop(core);
+                self.parting.insert(Parting::new(why)).poll(&mut self.wire, context)
             }
             Poll::Pending => {
                 core.end_round(self.blocked.then(|| self.wire.waiting()));
@@ -67,6 +83,9 @@ impl Driver {
 
     /// Reads what is there, then writes what is to be written.
     fn round(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.blocked && self.shared.lock().endpoint.out.len() > UNHEARD {
+            ready!(self.flush(context))?;
+        }
         for turn in 1..=READS {
             if self.closing || self.read(context)?.is_pending() {
                 break;
@@ -116,7 +135,7 @@ impl Driver {
             }
             Err(error) => {
                 // Why, to the peer, if it still listens.
-                let _ = self.flush(context);
+                self.breach = true;
                 Poll::Ready(Err(error))
             }
         }

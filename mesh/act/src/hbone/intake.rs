@@ -72,6 +72,7 @@ impl Core {
         let mut passed = 0;
         if flow.deaf || flow.failed.is_some() {
             passed = bytes;
+            self.foreign.count(number, bytes);
         } else if let Some(outlet) = flow.outlet.as_ref().filter(|_| flow.queue.is_empty()) {
             match write_slices(&outlet.socket, slices) {
                 Ok(written) => {

@@ -134,7 +134,7 @@ impl Tunnel {
 }
 
 impl Incoming {
-    fn new(head: Head, handle: Handle) -> Self {
+    pub(super) fn new(head: Head, handle: Handle) -> Self {
         let malformed = |why: String| Err(Refusal::Malformed(why.into()));
         let (headers, authority) = match head {
             Head::Request(request) => {

@@ -65,6 +65,7 @@ impl Transport {
                 rest,
                 early,
                 segments: VecDeque::new(),
+                aborted: false,
             },
             until: instant(until),
         }
@@ -90,6 +91,8 @@ pub(super) struct Wire {
     early: Vec<u8>,
     /// What is to be written as it is.
     segments: VecDeque<Segment>,
+    /// An alert says that nothing follows.
+    aborted: bool,
 }
 
 /// Bytes to be written.
@@ -161,6 +164,7 @@ impl Wire {
                     let mut farewell = Vec::new();
                     records.abort(&error, &mut farewell);
                     self.segments.push_back(farewell.into());
+                    self.aborted = true;
                     return Poll::Ready(Err(io::Error::other(error)));
                 }
             };
@@ -173,9 +177,28 @@ impl Wire {
         }
     }
 
+    /// Reads over what is there: zero bytes at the end of what the peer sends.
+    pub(super) fn poll_skip(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        let socket = match &mut self.way {
+            Way::Plain(io) => {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(io).poll_read(context, &mut buffer))?;
+                return Poll::Ready(Ok(buffer.filled().len()));
+            }
+            Way::Secured(secured) => &secured.0,
+        };
+        loop {
+            ready!(socket.poll_read_ready(context))?;
+            if let Some(read) = read(socket, scratch)? {
+                return Poll::Ready(Ok(read));
+            }
+        }
+    }
+
     /// Has written what was collected until now.
     pub(super) fn write(&mut self, out: Outbox) -> io::Result<()> {
         match &mut self.way {
+            _ if self.aborted => {}
             Way::Plain(_) => self.segments.push_back(out.plain().into()),
             Way::Secured(secured) => {
                 let (mut buffer, end) = out.into_records();
@@ -204,6 +227,7 @@ impl Wire {
     pub(super) fn close(&mut self) -> io::Result<()> {
         match &mut self.way {
             Way::Plain(_) => Ok(()),
+            Way::Secured(_) if self.aborted => Ok(()),
             Way::Secured(secured) => {
                 let mut farewell = Vec::new();
                 secured.1.close(&mut farewell).map_err(io::Error::other)?;

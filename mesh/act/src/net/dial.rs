@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -62,7 +63,7 @@ impl Dialer {
         self.options.apply(&socket)?;
         match source {
             // Nothing foreign about a loopback source: the kernel routes it only to itself.
-            Some(source) if source.is_loopback() => socket.bind(&SocketAddr::new(source, 0).into())?,
+            Some(source) if source.is_loopback() => bind(&socket, source)?,
             Some(source) => {
                 if source.is_ipv4() {
                     socket.set_ip_transparent_v4(true)?;
@@ -71,12 +72,19 @@ impl Dialer {
                     socket.set_ip_transparent_v6(true)?;
                     socket.set_freebind_v6(true)?;
                 }
-                socket.bind(&SocketAddr::new(source, 0).into())?;
+                bind(&socket, source)?;
             }
             None => {}
         }
         Ok(TcpSocket::from_std_stream(socket.into()))
     }
+}
+
+/// Takes an address, and leaves the port to `connect(2)`: chosen with the destination known, a port serves once for
+/// each destination. Chosen here it would serve one alone, and a client's address has but 28,000.
+fn bind(socket: &Socket, source: IpAddr) -> io::Result<()> {
+    setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&SocketAddr::new(source, 0).into())
 }
 
 #[cfg(test)]
@@ -103,5 +111,12 @@ mod tests {
         let _socket = Dialer::own().connect_from(source, to).await.expect("connects");
         let (_, seen) = listener.accept().await.expect("accepts");
         assert_eq!(seen.ip(), source);
+    }
+
+    #[tokio::test]
+    async fn a_port_of_a_clients_address_is_not_taken_before_the_destination_is_known() {
+        let to = "127.0.0.1:9".parse().expect("an address");
+        let socket = Dialer::own().open(to, Some("127.0.0.77".parse().expect("an address")));
+        assert_eq!(socket.expect("opens").local_addr().expect("bound").port(), 0);
     }
 }

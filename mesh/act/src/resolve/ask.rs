@@ -41,7 +41,7 @@ impl Resolver {
 }
 
 /// The name servers of a `resolv.conf`.
-fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
+pub(super) fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
     let lines = resolv_conf.lines().map(str::trim);
     let servers = lines.filter_map(|line| {
         let address = line.strip_prefix("nameserver")?.trim();
@@ -105,7 +105,7 @@ async fn ask_for(servers: &[SocketAddr], host: &str, kind: RecordType) -> Result
 }
 
 /// The addresses of an answer, those of the names it leads to included.
-fn found(answer: &Message) -> Found {
+pub(super) fn found(answer: &Message) -> Found {
     let addresses = answer.answers.iter().filter_map(|record| {
         let address = match &record.data {
             RData::A(address) => IpAddr::V4(Ipv4Addr::from(*address)),

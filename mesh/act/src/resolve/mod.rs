@@ -5,6 +5,7 @@
 
 mod ask;
 mod cache;
+pub mod fuzzing;
 
 use crate::telemetry::Bound;
 

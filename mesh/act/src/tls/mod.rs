@@ -5,6 +5,7 @@
 //! a peer without certificate, a session ticket.
 
 mod configs;
+pub mod fuzzing;
 mod handshake;
 mod peer;
 mod records;

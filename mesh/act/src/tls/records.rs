@@ -320,7 +320,7 @@ impl Records {
     }
 
     /// Adds a record that carries no bytes of ours.
-    fn record(&mut self, kind: u8, text: &[u8], wire: &mut Vec<u8>) -> Result<(), RecordError> {
+    pub(super) fn record(&mut self, kind: u8, text: &[u8], wire: &mut Vec<u8>) -> Result<(), RecordError> {
         let header = shape::header(text.len());
         let mut body = [text, &[kind]].concat();
         let mut tag = [0; TAG];

@@ -297,9 +297,15 @@ impl<T: Default> Endpoint<T> {
         if self.is_idle(number) {
             return protocol("RST_STREAM on a stream that was never opened");
         }
-        let Some(stream) = self.streams.get_mut(&number).filter(|it| it.reset.is_none()) else {
+        // Even where we have reset it first: the peer knows now that it is over, so that nothing is under way any more.
+        self.forgotten.retain(|other| *other != number);
+        let Some(stream) = self.streams.get_mut(&number) else {
             return self.nuisance();
         };
+        if stream.reset.is_some() {
+            stream.reset = Some(By::Peer);
+            return self.nuisance();
+        }
         let hasty = self.side == Side::Server && !stream.answered;
         // One that has ended both ways is over already.
         if !stream.is_closed() {

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use super::*;
 
@@ -77,8 +80,14 @@ async fn a_server_opens_with_large_windows_and_bounded_streams_and_headers() {
     serving.abort();
 }
 
-/// Asks a server with a hand-made request; answers status and `weft-refusal`.
+/// Asks a server with a hand-made request, which is all of it unless it is a CONNECT; answers status and `weft-refusal`.
 async fn asked(request: Request<()>) -> Result<(u16, Option<String>), h2::Error> {
+    let whole = request.method() != Method::CONNECT;
+    asked_with(request, if whole { &[""] } else { &[] }).await
+}
+
+/// As [`asked`], with content, whose last piece ends it.
+async fn asked_with(request: Request<()>, content: &[&'static str]) -> Result<(u16, Option<String>), h2::Error> {
     let (near, far) = tokio::io::duplex(PIPE);
     tokio::spawn(async move {
         let transport = Transport::new(far, SystemTime::now() + HOUR);
@@ -96,7 +105,10 @@ async fn asked(request: Request<()>) -> Result<(u16, Option<String>), h2::Error>
     });
     let (requests, connection) = h2::client::Builder::new().handshake::<_, Bytes>(near).await?;
     tokio::spawn(connection);
-    let (answer, _sender) = requests.ready().await?.send_request(request, false)?;
+    let (answer, mut sender) = requests.ready().await?.send_request(request, false)?;
+    for (index, piece) in content.iter().enumerate() {
+        sender.send_data(Bytes::from_static(piece.as_bytes()), index + 1 == content.len())?;
+    }
     let answer = answer.await?;
     let label = answer
         .headers()
@@ -126,6 +138,23 @@ async fn malformed_heads_are_refused_with_400_and_a_label() {
     ] {
         let (status, label) = asked(request.expect("a request")).await.expect("answers");
         assert_eq!((status, label.as_deref()), (400, Some("MALFORMED")));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_connect_is_answered_when_it_is_whole_and_reset_when_it_is_malformed() {
+    let post = |length: &str| {
+        Request::post("http://10.0.0.1/")
+            .header("content-length", length)
+            .body(())
+    };
+    let request = post("10").expect("a request");
+    let (status, _) = asked_with(request, &["hello", "world"]).await.expect("answers");
+    assert_eq!(status, 400);
+    for (length, content) in [("9", ["hello", "world"]), ("11", ["hello", "world"]), ("", ["", ""])] {
+        let error = asked_with(post(length).expect("a request"), &content).await;
+        let error = error.expect_err("a stream error (RFC 9113 8.1.1)");
+        assert_eq!(error.reason(), Some(h2::Reason::PROTOCOL_ERROR), "{length}");
     }
 }
 
@@ -164,6 +193,63 @@ async fn a_head_beyond_its_bound_is_refused() {
 }
 
 #[tokio::test]
+async fn a_peer_that_breaks_the_protocol_hears_why_whatever_it_still_sends() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let mut client = TcpStream::connect(listener.local_addr().expect("bound"))
+        .await
+        .expect("connects");
+    let (socket, _) = listener.accept().await.expect("accepts");
+    let serving = tokio::spawn(async move {
+        let transport = Transport::new(socket, SystemTime::now() + HOUR);
+        let mut tunnel = Tunnel::over(transport, &TunnelOptions::default()).await?;
+        while tunnel.next().await.is_some() {}
+        Ok::<_, Refusal>(())
+    });
+    let greeting = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    client.write_all(&greeting).await.expect("takes");
+    // A frame beyond what we allow, and much more behind it.
+    client.write_all(&[1, 0, 0, 0, 0, 0, 0, 0, 1]).await.expect("takes");
+    client.write_all(&vec![0; 3 << 20]).await.expect("takes");
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.expect("an end, not a reset");
+    let frame_size_error = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6];
+    assert!(heard.ends_with(&frame_size_error), "GOAWAY comes last: {heard:?}");
+    drop(client);
+    let _ = serving.await.expect("ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_listen_is_not_answered_without_end() {
+    let (mut near, far) = tokio::io::duplex(1024);
+    tokio::spawn(async move {
+        let transport = Transport::new(far, SystemTime::now() + HOUR);
+        let mut tunnel = Tunnel::over(transport, &TunnelOptions::default()).await?;
+        while let Some(incoming) = tunnel.next().await {
+            if let Err(refusal) = incoming.authority() {
+                incoming.refuse(&refusal);
+            }
+        }
+        Ok::<_, Refusal>(())
+    });
+    let greeting = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    near.write_all(&greeting).await.expect("takes");
+    let (mut taken, mut stream) = (0, 1u32);
+    let get = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    while taken < 32 << 20 {
+        let [a, b, c, d] = stream.to_be_bytes();
+        let asked = [&[0, 0, 6, 1, 5, a, b, c, d], &get[..]].concat();
+        match tokio::time::timeout(Duration::from_secs(5), near.write_all(&asked)).await {
+            Ok(written) => written.expect("takes"),
+            Err(_) => break,
+        }
+        taken += asked.len();
+        stream += 2;
+    }
+    assert!(taken > 1000, "it listens while it is listened to: {taken}");
+    assert!(taken < 4 << 20, "{taken} bytes of requests, whose answers nobody reads");
+}
+
+#[tokio::test]
 async fn what_is_no_http2_is_refused() {
     let (mut near, far) = tokio::io::duplex(PIPE);
     near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -179,7 +265,7 @@ async fn secured() -> (Pool, crate::hbone::Target, mpsc::UnboundedReceiver<Incom
     let (web, echo) = ("spiffe://cluster.local/ns/shop/sa/web", key().expected);
     let web = authority.leaf(&web.parse().expect("an identity")).expect("a leaf");
     let leaf = authority.leaf(&echo).expect("a leaf");
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     let (give, incoming) = mpsc::unbounded_channel();
     tokio::spawn(async move {

@@ -185,6 +185,29 @@ fn what_was_under_way_when_we_reset_a_stream_is_ignored_and_its_credit_returns()
 }
 
 #[test]
+fn a_stream_that_the_peer_resets_too_takes_nothing_more() {
+    for forget in [false, true] {
+        let reset = || {
+            let mut server = server_with_stream();
+            server.reset(1, Reason::NO_ERROR);
+            if forget {
+                server.forget(1);
+            }
+            let too = frame(kind::RST_STREAM, 0, 1, &Reason::CANCEL.0.to_be_bytes());
+            assert_eq!(fed(&mut server, &too), []);
+            sent(&mut server);
+            server
+        };
+        let headers = frame(kind::HEADERS, 5, 1, &connect());
+        assert_eq!(fault(&mut reset(), &headers), Reason::STREAM_CLOSED, "{forget}");
+        let mut server = reset();
+        let told = feed(&mut server, &frame(kind::DATA, 0, 1, b"x"), &mut Vec::new());
+        let closed = told.is_err_and(|fault| fault.0 == Reason::STREAM_CLOSED);
+        assert!(closed || is_reset(&mut server, 1, Reason::STREAM_CLOSED), "{forget}");
+    }
+}
+
+#[test]
 fn more_than_a_window_is_a_breach() {
     let mut server = server_with_stream();
     for _ in 0..5 {
