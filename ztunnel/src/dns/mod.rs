@@ -10,6 +10,8 @@
 mod flows;
 mod inbox;
 mod message;
+#[cfg(test)]
+mod payments;
 mod server;
 mod sockets;
 mod stream;
