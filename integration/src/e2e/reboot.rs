@@ -24,14 +24,18 @@ const BACK: Duration = Duration::from_secs(120);
 /// Node label that no node has.
 const NOWHERE: &str = r#"{"spec":{"template":{"spec":{"nodeSelector":{"weft.dev/e2e":"nowhere"}}}}}"#;
 const ANYWHERE: &str = r#"{"spec":{"template":{"spec":{"nodeSelector":{"weft.dev/e2e":null}}}}}"#;
-/// What a network plugin does that writes its configuration at every start: our entry is not in it.
+/// What a network plugin does that writes its configuration at every start: our entry is not in it, and every other byte
+/// is as it was at first.
 const REWRITE: &str = r#"
 import glob, json
 for name in glob.glob("/etc/cni/net.d/*.conflist"):
     if "00-weft" in name: continue
-    conf = json.load(open(name))
-    conf["plugins"] = [it for it in conf["plugins"] if it["type"] != "weft-cni"]
-    json.dump(conf, open(name, "w"))
+    text = open(name).read()
+    for start in [at for at, letter in enumerate(text) if letter == "{"][::-1]:
+        entry, end = json.JSONDecoder().raw_decode(text, start)
+        if entry.get("type") == "weft-cni":
+            text = text[:text.rindex(",", 0, start)] + text[end:]
+    open(name, "w").write(text)
 "#;
 /// Where the agents are heard.
 const AGENTS: Source<'static> = Source {
