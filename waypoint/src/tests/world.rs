@@ -12,7 +12,7 @@ use act::{
     config::Reader,
     hbone::{Connect, Pool, PoolOptions, StreamIo, Target, Traceparent, TunnelOptions},
     net::Dialer,
-    resolve::{Found, Resolver},
+    resolve::{Ask, Found, Resolver},
 };
 use decide::{
     model::{
@@ -244,7 +244,7 @@ impl World {
 
 /// A name server that knows `api.example` alone: at 192.0.2.9.
 fn names() -> Resolver {
-    Resolver::new(Arc::new(|host| {
+    let ask: Ask = Arc::new(|host: Arc<str>| {
         Box::pin(async move {
             let addresses = vec!["192.0.2.9".parse().unwrap()];
             let life = Duration::from_secs(60);
@@ -253,7 +253,8 @@ fn names() -> Resolver {
                 _ => Err(format!("{host} does not exist")),
             }
         })
-    }))
+    });
+    Resolver::new(ask, Resolver::MOST)
 }
 
 pub(super) fn key() -> WaypointKey {

@@ -8,6 +8,7 @@
 //! ```
 
 mod flows;
+mod inbox;
 mod message;
 #[cfg(test)]
 mod payments;
@@ -15,5 +16,6 @@ mod server;
 mod sockets;
 mod stream;
 
+pub use inbox::Inbox;
 pub use server::{Names, serve};
 pub use stream::serve as serve_stream;

@@ -58,7 +58,7 @@ impl Traffic {
         let since = Instant::now();
         let own = self.own(since).await?;
         let leaf = self.leaf(&own.identity, since).await?;
-        Tunnel::accept(socket, &leaf, &self.pod().options.pool.tunnel).await
+        Tunnel::accept(socket, &leaf, self.tunnel()).await
     }
 
     /// The whole life of one CONNECT.

@@ -117,6 +117,7 @@ impl Traffic {
             uid: pod.uid.clone(),
             reader: pod.reader.clone(),
             netns: pod.dialer.netns.clone(),
+            queries: pod.options.queries,
         };
         match names.any() {
             true => dns::serve_stream(&names, socket).await,

@@ -53,7 +53,7 @@ impl Driver {
                 Poll::Ready(why)
             }
             Poll::Pending => {
-                core.end_round(self.blocked);
+                core.end_round(self.blocked.then(|| self.wire.waiting()));
                 Poll::Pending
             }
         }

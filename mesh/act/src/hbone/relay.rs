@@ -173,7 +173,7 @@ impl Receiver {
             let written = written.unwrap_or_default();
             passage.progress.back(written);
             advance(&mut flow.queue, written);
-            core.endpoint.release(number, written);
+            core.release(number, written);
             core.kick();
         }
     }

@@ -32,10 +32,11 @@ const ADDRESSES: usize = 64;
 const PORT: u16 = 53;
 
 impl Resolver {
-    /// One that asks the name servers of this process (`/etc/resolv.conf`), whatever a pod itself would ask.
-    pub fn of_the_process() -> Self {
+    /// One that asks the name servers of this process (`/etc/resolv.conf`), whatever a pod itself would ask, and knows
+    /// at most `most` names at one time.
+    pub fn of_the_process(most: usize) -> Self {
         let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        Self::new(over_network(name_servers(&resolv_conf)))
+        Self::new(over_network(name_servers(&resolv_conf)), most)
     }
 }
 

@@ -7,4 +7,4 @@ mod ask;
 mod cache;
 
 pub use ask::over_network;
-pub use cache::{Ask, Found, Resolver};
+pub use cache::{Ask, Found, NAMES, Resolver};
