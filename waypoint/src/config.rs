@@ -7,6 +7,7 @@ use act::{
     authority::CaOptions,
     config::SourceOptions,
     hbone::{Budget, TunnelOptions},
+    resolve::Resolver,
     telemetry::{FlowOptions, LogOptions},
 };
 use clap::Parser;
@@ -78,6 +79,9 @@ pub(crate) struct Options {
     /// Bytes of one request's head; more are refused with 431
     #[arg(long, env = "WEFT_MAX_HEAD", value_name = "BYTES", default_value_t = BYTES_OF_A_HEAD, value_parser = head_bytes)]
     pub(crate) max_head: usize,
+    /// Hosts of ExternalServices whose addresses are remembered; requests to further ones are refused
+    #[arg(long, env = "WEFT_RESOLVED_NAMES", value_name = "N", default_value_t = Resolver::MOST)]
+    pub(crate) resolved_names: usize,
     /// How long a request's head may take from its first byte to its last
     #[arg(long, env = "WEFT_HEAD_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) head_timeout: Duration,

@@ -58,7 +58,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
         identity,
         reader: reader.clone(),
         certificates: certificates.clone(),
-        names: Resolver::of_the_process(options.resolved_names as usize),
+        names: Resolver::of_the_process(options.resolved_names),
         tunnels: Arc::new(Semaphore::new(settings.max_tunnels)),
         requests: Arc::new(Semaphore::new(settings.max_requests)),
         draining: CancellationToken::new(),

@@ -244,7 +244,7 @@ impl World {
 
 /// A name server that knows `api.example` alone: at 192.0.2.9.
 fn names() -> Resolver {
-    let ask: Ask = Arc::new(|host: Arc<str>| {
+    let ask: Ask = Arc::new(|host| {
         Box::pin(async move {
             let addresses = vec!["192.0.2.9".parse().unwrap()];
             let life = Duration::from_secs(60);

@@ -32,8 +32,8 @@ const ADDRESSES: usize = 64;
 const PORT: u16 = 53;
 
 impl Resolver {
-    /// One that asks the name servers of this process (`/etc/resolv.conf`), whatever a pod itself would ask, and knows
-    /// at most `most` names at one time.
+    /// One that asks the name servers of this process (`/etc/resolv.conf`), whatever a pod itself would ask, and
+    /// remembers at most so many names.
     pub fn of_the_process(most: usize) -> Self {
         let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         Self::new(over_network(name_servers(&resolv_conf)), most)

@@ -6,5 +6,14 @@
 mod ask;
 mod cache;
 
+use crate::telemetry::Bound;
+
 pub use ask::over_network;
-pub use cache::{Ask, Found, NAMES, Resolver};
+pub use cache::{Ask, Found, Resolver};
+
+/// Names of ExternalServices that are resolved.
+pub const NAMES: Bound = Bound {
+    name: "resolved-names",
+    flag: "--resolved-names",
+    what: "names outside the cluster are known",
+};
