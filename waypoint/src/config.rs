@@ -97,10 +97,6 @@ pub(crate) struct Options {
     /// How long connecting a server may take, and how long resolving the name of one outside the mesh
     #[arg(long, env = "WEFT_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
-    /// Hosts of ExternalServices whose addresses are remembered; requests to further ones are refused
-    #[arg(long, env = "WEFT_RESOLVED_NAMES", value_name = "COUNT", default_value_t = 512,
-          value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub(crate) resolved_names: u32,
     /// How long a connection to a server is kept without a request
     #[arg(long, env = "WEFT_UPSTREAM_IDLE", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) upstream_idle: Duration,

@@ -25,13 +25,6 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// How long an answer that is no longer fresh is used while no better one is to be had (RFC 8767 allows days).
 const STALE: Duration = Duration::from_secs(3600);
 
-/// Names of ExternalServices that are resolved.
-pub const NAMES: Bound = Bound {
-    name: "resolved-names",
-    flag: "--resolved-names",
-    what: "names outside the cluster are known",
-};
-
 /// What a name server found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
