@@ -6,7 +6,7 @@ use act::{
     admin::AdminOptions,
     authority::CaOptions,
     config::SourceOptions,
-    hbone::TunnelOptions,
+    hbone::{Budget, TunnelOptions},
     telemetry::{FlowOptions, LogOptions},
 };
 use clap::Parser;
@@ -44,11 +44,28 @@ pub(crate) struct Options {
     #[arg(long, env = "WEFT_MAX_TUNNELS", value_name = "N", default_value_t = 10_000)]
     pub(crate) max_tunnels: usize,
     /// Streams a client may have open in one tunnel
-    #[arg(long, env = "WEFT_MAX_TUNNEL_STREAMS", value_name = "N", default_value_t = 1_000)]
-    pub(crate) max_tunnel_streams: u32,
+    #[arg(long, env = "WEFT_TUNNEL_STREAMS", value_name = "N", default_value_t = 1_000)]
+    pub(crate) tunnel_streams: u32,
     /// Tunnels each worker may make; requests that need one more are refused with 503
     #[arg(long, env = "WEFT_POD_TUNNELS", value_name = "N", default_value_t = 1024)]
     pub(crate) pod_tunnels: usize,
+    /// Bytes of the headers of one CONNECT; longer ones are refused with 400
+    #[arg(long, env = "WEFT_TUNNEL_HEAD", value_name = "BYTES", default_value_t = 65_536,
+          value_parser = clap::value_parser!(u32).range(4096..=1_048_576))]
+    pub(crate) tunnel_head: u32,
+    /// Bytes a client may have under way in one tunnel; from half of it unread on, it may send less ahead on each stream
+    #[arg(long, env = "WEFT_TUNNEL_WINDOW", value_name = "BYTES", default_value_t = 8 << 20,
+          value_parser = clap::value_parser!(u32).range(65_536..=1 << 30))]
+    pub(crate) tunnel_window: u32,
+    /// Bytes that may wait in all tunnels; from a quarter of it on peers may send less and less ahead, and beyond it
+    /// each stream goes on with 4 KiB at a time
+    #[arg(long, env = "WEFT_POD_BUFFERED", value_name = "BYTES", default_value_t = 256 << 20,
+          value_parser = clap::value_parser!(u32).range(65_536..))]
+    pub(crate) pod_buffered: u32,
+    /// Connections that may wait for one worker to begin with them; further ones are closed
+    #[arg(long, env = "WEFT_WORKER_QUEUE", value_name = "N", default_value_t = 1024,
+          value_parser = worker_queue)]
+    pub(crate) worker_queue: usize,
     /// Requests in flight at the same time; more are refused with 503
     #[arg(long, env = "WEFT_MAX_REQUESTS", value_name = "N", default_value_t = 10_000)]
     pub(crate) max_requests: usize,
@@ -161,7 +178,10 @@ impl Options {
             idle: self.idle,
             hold: self.hold,
             tunnel: TunnelOptions {
-                streams_served: self.max_tunnel_streams,
+                streams_served: self.tunnel_streams,
+                head: self.tunnel_head,
+                tunnel_window: self.tunnel_window,
+                budget: Budget::new(self.pod_buffered as usize),
                 ..TunnelOptions::default()
             },
             upstream: UpstreamOptions {
@@ -182,6 +202,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if duration >= Duration::from_millis(1) => Ok(duration),
         Ok(_) => Err("it must be at least 1ms".into()),
         Err(error) => Err(format!("{error}; write it like 10s or 5m")),
+    }
+}
+
+/// How many may wait for a worker.
+fn worker_queue(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=65_536) => Ok(count),
+        _ => Err("it must be 1 to 65536".into()),
     }
 }
 
@@ -211,6 +239,30 @@ mod tests {
         );
         assert!((1..=64).contains(&options.workers()));
         assert!(parse(&["--trust-domain", "No Domain"]).is_err());
+    }
+
+    #[test]
+    fn every_bound_has_a_flag_of_its_own_which_its_refusal_and_its_metric_name() {
+        use act::hbone;
+
+        use crate::bounds::{HEAD, HEADERS, QUEUE, REQUESTS};
+        let tunnels = [
+            hbone::TUNNELS,
+            hbone::STREAMS,
+            hbone::HEAD,
+            hbone::UNREAD,
+            hbone::BUFFERED,
+        ];
+        let command = <Options as clap::CommandFactory>::command();
+        for bound in [REQUESTS, HEAD, HEADERS, QUEUE].into_iter().chain(tunnels) {
+            let flag = bound.flag.strip_prefix("--").unwrap();
+            let argument = command.get_arguments().find(|it| it.get_long() == Some(flag));
+            let argument = argument.unwrap_or_else(|| panic!("{} is no flag", bound.flag));
+            assert!(!argument.get_default_values().is_empty(), "{flag} has a default");
+            assert!(argument.get_env().is_some() && argument.get_help().is_some(), "{flag}");
+            assert!(bound.reached(1).to_string().contains(bound.flag));
+            assert_eq!(bound.name, flag, "metric and flag are named alike");
+        }
     }
 
     #[test]

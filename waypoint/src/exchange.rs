@@ -33,6 +33,7 @@ use tokio::{
 use crate::{
     answer::{Understands, refused},
     body::{Download, Upload},
+    bounds::{HEAD, HEADERS, REQUESTS},
     choose::{Asked, Chosen},
     client::Client,
     head::{self, Forwarded, Head, strip},
@@ -53,8 +54,7 @@ pub(crate) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     let mut tale = Box::new(Tale::new(record, started, client.activity.request(), place.ok()));
     if crowded {
         let most = client.waypoint.settings.max_requests;
-        let refusal = Refusal::Overloaded(format!("{most} requests are in flight (--max-requests)").into());
-        return refused(refusal, tale, understands);
+        return refused(REQUESTS.reached(most), tale, understands);
     }
     let on_client = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
@@ -65,8 +65,7 @@ pub(crate) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     };
     let settings = &client.waypoint.settings;
     let read = if head::length(&parts) > settings.max_head {
-        let bound = format!("more than {} bytes (--max-head)", settings.max_head);
-        Err(Refusal::HeadTooLarge(bound.into()))
+        Err(Refusal::HeadTooLarge(HEAD.refused(settings.max_head).into()))
     } else {
         Head::read(parts, settings.max_headers, forwarded)
     };
@@ -310,11 +309,13 @@ fn record(client: &Client, method: &str, path: &str) -> RequestRecord {
 /// Tells of a request whose head was beyond what hyper reads: it has answered 431 by itself.
 pub(crate) fn unread(client: &Client) {
     let settings = &client.waypoint.settings;
-    let bound = format!(
-        "more than twice {} bytes (--max-head) or {} headers (--max-headers)",
-        settings.max_head, settings.max_headers
+    let why = format!(
+        "{}; and {} allows {} headers",
+        HEAD.refused(settings.max_head),
+        HEADERS.flag,
+        settings.max_headers
     );
-    let refusal = Refusal::HeadTooLarge(bound.into());
+    let refusal = Refusal::HeadTooLarge(why.into());
     let record = RequestRecord {
         status: refusal.status(),
         refusal: Some(refusal),

@@ -13,6 +13,8 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
+use crate::bounds::HEADERS;
+
 /// Names the client to the server by its identity (Envoy's header).
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Names the client to the server by its address.
@@ -81,7 +83,7 @@ impl Head {
             return Err(malformed("CONNECT is not served inside a tunnel"));
         }
         if headers.len() > most {
-            return Err(malformed(&format!("more than {most} headers")));
+            return Err(malformed(&HEADERS.refused(most)));
         }
         let host = host(&uri, &headers)?;
         let path = normalise(uri.path()).map_err(malformed)?;

@@ -8,6 +8,7 @@
 mod activity;
 mod answer;
 mod body;
+mod bounds;
 mod choose;
 mod client;
 mod config;

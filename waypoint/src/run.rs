@@ -19,14 +19,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    bounds::QUEUE,
     config::Options,
     inbound,
     reach::Network,
     waypoint::{Shared, Waypoint},
 };
-
-/// Connections handed to a worker that it has not begun yet.
-const QUEUE: usize = 1024;
 
 /// A connection on its way to its worker.
 type Accepted = (std::net::TcpStream, SocketAddr, OwnedSemaphorePermit);
@@ -133,7 +131,7 @@ async fn traffic(
 ) -> Result<(), Failure> {
     let mut seats = Vec::new();
     for worker in 0..workers.count() {
-        let (seat, arrivals) = mpsc::channel(QUEUE);
+        let (seat, arrivals) = mpsc::channel(options.worker_queue);
         let (shared, options) = (shared.clone(), options.clone());
         workers
             .spawn(worker, move || work(shared, options, arrivals))
@@ -157,9 +155,10 @@ async fn traffic(
             }
             Some((_, Err(_))) => return Ok(()),
         };
-        if let Ok(socket) = socket.into_std() {
-            // A worker this far behind would only let the connection grow old.
-            let _ = seat.try_send((socket, from, place));
+        let Ok(socket) = socket.into_std() else { continue };
+        // A worker this far behind would only let the connection grow old.
+        if seat.try_send((socket, from, place)).is_err() {
+            tracing::warn!(%from, "refused: {}", QUEUE.refused(options.worker_queue));
         }
     }
     Ok(())
@@ -175,7 +174,10 @@ async fn work(shared: Shared, options: Options, mut arrivals: mpsc::Receiver<Acc
         pool: Pool::new(PoolOptions {
             deadline: options.connect_timeout,
             tunnels: options.pod_tunnels,
-            tunnel: TunnelOptions::default(),
+            tunnel: TunnelOptions {
+                budget: shared.settings.tunnel.budget.clone(),
+                ..TunnelOptions::default()
+            },
             shared: true,
         }),
         certificates: shared.certificates.clone(),

@@ -17,14 +17,13 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::sockets::answering_as;
+use crate::traffic::bounds::QUERIES;
 
-/// Conversations of one pod that may be open at a time.
-pub(super) const MOST: usize = 1024;
 /// How long a server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a conversation stays open when every query has its answer.
 const LINGER: Duration = Duration::from_millis(250);
-/// Servers answered for at a time; beyond, their sockets are made anew.
+/// Servers answered for at a time; beyond, their sockets are made anew, and nothing is lost but time. No pod asks so many.
 const SERVERS: usize = 64;
 /// Largest datagram.
 const LARGEST: usize = 65_535;
@@ -35,6 +34,8 @@ type Running = Pin<Box<dyn Future<Output = Key>>>;
 /// The open conversations of one pod, by client and server.
 pub(super) struct Flows {
     netns: Netns,
+    /// Conversations that may be open at a time.
+    most: usize,
     open: HashMap<Key, Flow>,
     running: FuturesUnordered<Running>,
     answering: HashMap<SocketAddr, Rc<StdSocket>>,
@@ -47,9 +48,10 @@ struct Flow {
 }
 
 impl Flows {
-    pub(super) fn new(netns: Netns) -> Self {
+    pub(super) fn new(netns: Netns, most: usize) -> Self {
         Self {
             netns,
+            most,
             open: HashMap::new(),
             running: FuturesUnordered::new(),
             answering: HashMap::new(),
@@ -90,11 +92,14 @@ impl Flows {
         std::future::pending().await
     }
 
+    /// As [`Flows::run`], until every conversation is over. Bounded: none lasts for ever that nobody adds to.
+    pub(super) async fn finish(mut self) {
+        while self.running.next().await.is_some() {}
+    }
+
     fn begin(&mut self, key: Key) -> io::Result<()> {
-        if self.open.len() >= MOST {
-            return Err(io::Error::other(format!(
-                "{MOST} queries of one pod wait for their answers"
-            )));
+        if self.open.len() >= self.most {
+            return Err(io::Error::other(QUERIES.refused(self.most)));
         }
         let (client, server) = key;
         let answering = self.answering(server)?;

@@ -9,10 +9,12 @@
 
 mod flows;
 pub mod fuzzing;
+mod inbox;
 mod message;
 mod server;
 mod sockets;
 mod stream;
 
+pub use inbox::Inbox;
 pub use server::{Names, serve};
 pub use stream::serve as serve_stream;

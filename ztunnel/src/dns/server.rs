@@ -14,8 +14,10 @@ use decide::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    Inbox,
     flows::Flows,
     message::Question,
     sockets::{Taken, Taker},
@@ -25,6 +27,8 @@ use super::{
 const BEAT: Duration = Duration::from_secs(1);
 /// How long we go on when the last name is gone: the rules go meanwhile.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long we go on once we are to stop: whoever goes on in our stead, and does not share our sockets, opens its own.
+const LAST: Duration = Duration::from_secs(1);
 /// How long until what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Largest query.
@@ -39,13 +43,22 @@ pub struct Names {
     pub reader: Reader,
     /// The pod's network namespace.
     pub netns: Netns,
+    /// Queries that may wait for their answers at a time.
+    pub queries: usize,
 }
 
-/// Serves a pod's names over UDP, whenever there are any, for ever. Run it on one thread.
-pub async fn serve(names: Names) {
-    loop {
-        names.clone().wanted(true).await;
-        if let Err(why) = session(&names).await {
+/// Serves a pod's names over UDP, whenever there are any, until `close`; then goes on for a moment, in which whoever
+/// serves them next begins, and until the last query that was passed on has its answer. Run it on one thread.
+pub async fn serve(names: Names, inbox: Inbox, close: CancellationToken) {
+    while !close.is_cancelled() {
+        if !names.any() {
+            inbox.close();
+        }
+        tokio::select! {
+            () = names.clone().wanted(true) => {}
+            () = close.cancelled() => return,
+        }
+        if let Err(why) = session(&names, &inbox, &close).await {
             tracing::warn!(uid = %names.uid, %why, "cannot answer a pod's names; trying again");
             sleep(AGAIN).await;
         }
@@ -99,26 +112,44 @@ impl Names {
     }
 }
 
-async fn session(names: &Names) -> io::Result<()> {
-    let v4 = Taker::open(&names.netns, Domain::IPV4, DNS)?;
-    // a host without IPv6 asks nothing over it
-    let v6 = Taker::open(&names.netns, Domain::IPV6, DNS).ok();
+async fn session(names: &Names, inbox: &Inbox, close: &CancellationToken) -> io::Result<()> {
+    let sockets = inbox.open(&names.netns)?;
+    let v4 = sockets.first().map(Taker::over).transpose()?;
+    let v6 = sockets.get(1).map(Taker::over).transpose()?;
     let heart = heart(&names.netns)?;
-    let mut flows = Flows::new(names.netns.clone());
+    let mut flows = Flows::new(names.netns.clone(), names.queries);
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut first, mut second) = (vec![0; LARGEST], vec![0; LARGEST]);
-    let mut over = Box::pin(names.over());
+    let mut over = Box::pin(async {
+        tokio::select! {
+            () = names.over() => {}
+            () = close.cancelled() => sleep(LAST).await,
+        }
+    });
     loop {
         tokio::select! {
-            taken = v4.take(&mut first) => handle(names, &mut flows, &first, taken?),
+            taken = next(v4.as_ref(), &mut first) => handle(names, &mut flows, &first, taken?),
             taken = next(v6.as_ref(), &mut second) => handle(names, &mut flows, &second, taken?),
             () = flows.run() => {}
             // nobody listens to it: that it passes the rules is all
             _ = beats.tick() => drop(heart.send_to(&[], (Ipv4Addr::LOCALHOST, DNS))),
-            () = &mut over => return Ok(()),
+            () = &mut over => break,
         }
     }
+    // What has arrived by now, in case these are the last who read it.
+    for (taker, buffer) in [(v4, &mut first), (v6, &mut second)] {
+        // No more than may wait: a pod that never stops asking keeps nobody here.
+        for _ in 0..names.queries {
+            match taker.as_ref().and_then(|taker| taker.take_now(buffer)) {
+                Some(taken) => handle(names, &mut flows, buffer, taken),
+                None => break,
+            }
+        }
+    }
+    drop(sockets);
+    flows.finish().await;
+    Ok(())
 }
 
 async fn next(taker: Option<&Taker>, buffer: &mut [u8]) -> io::Result<Taken> {

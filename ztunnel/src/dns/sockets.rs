@@ -33,23 +33,19 @@ pub(super) struct Taker {
 }
 
 impl Taker {
-    /// Opens the port in a namespace, for one family. Several processes may have it open at a time.
+    /// Takes from a socket that [`receiving`] opened, here or in another process, which may take from it as well.
     ///
     /// # Errors
-    /// As `bind(2)`; a privilege is missing (CAP_NET_ADMIN), or the family is off.
-    pub(super) fn open(netns: &Netns, family: Domain, port: u16) -> io::Result<Self> {
-        let address: IpAddr = match family {
-            Domain::IPV6 => Ipv6Addr::UNSPECIFIED.into(),
-            _ => Ipv4Addr::UNSPECIFIED.into(),
-        };
-        let socket = transparent(netns, (address, port).into())?;
-        match address {
-            IpAddr::V4(_) => setsockopt(&socket, Ipv4OrigDstAddr, &true)?,
-            IpAddr::V6(_) => setsockopt(&socket, Ipv6OrigDstAddr, &true)?,
-        }
+    /// When descriptors run out.
+    pub(super) fn over(socket: &UdpSocket) -> io::Result<Self> {
         Ok(Self {
-            socket: AsyncSocket::from_std(socket)?,
+            socket: AsyncSocket::from_std(socket.try_clone()?)?,
         })
+    }
+
+    /// A datagram that is there already.
+    pub(super) fn take_now(&self, buffer: &mut [u8]) -> Option<Taken> {
+        receive(&self.socket, buffer).ok().flatten()
     }
 
     /// The next datagram; what is longer than the buffer is cut. Cancel safe.
@@ -67,6 +63,24 @@ impl Taker {
             }
         }
     }
+}
+
+/// A socket for datagrams to others, on this port in a namespace, for one family. Several processes may have the port
+/// open at a time.
+///
+/// # Errors
+/// As `bind(2)`; a privilege is missing (CAP_NET_ADMIN), or the family is off.
+pub(super) fn receiving(netns: &Netns, family: Domain, port: u16) -> io::Result<UdpSocket> {
+    let address: IpAddr = match family {
+        Domain::IPV6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let socket = transparent(netns, (address, port).into())?;
+    match address {
+        IpAddr::V4(_) => setsockopt(&socket, Ipv4OrigDstAddr, &true)?,
+        IpAddr::V6(_) => setsockopt(&socket, Ipv6OrigDstAddr, &true)?,
+    }
+    Ok(socket)
 }
 
 /// A socket that answers as `server`.

@@ -144,6 +144,7 @@ mod tests {
             uid: "pod".into(),
             reader: Reader::new(snapshot).1,
             netns: Netns::own(),
+            queries: 100,
         }
     }
 

@@ -2,14 +2,15 @@
 
 use std::{
     io,
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use socket2::SockRef;
+use decide::model::ports::DNS;
+use socket2::{SockRef, Type};
 use tokio::time::{Instant, timeout};
 
 use super::{Answer, Malformed, Request};
@@ -38,6 +39,15 @@ struct Elder {
 struct Talk {
     asked: u32,
     silent_until: Option<Instant>,
+}
+
+/// A pod's sockets, handed over.
+#[derive(Debug, Default)]
+pub struct Handed {
+    /// Those that listen, by port.
+    pub listeners: Vec<(u16, TcpListener)>,
+    /// Those that take its DNS queries.
+    pub names: Vec<UdpSocket>,
 }
 
 /// Why an elder gave no answer.
@@ -74,9 +84,9 @@ impl Elders {
         elders
     }
 
-    /// The listening sockets of a pod, of all elders that have some; each once.
-    pub async fn want(&self, uid: &Arc<str>, netns: u64) -> Vec<(u16, TcpListener)> {
-        let mut sockets: Vec<(u16, TcpListener)> = Vec::new();
+    /// The sockets of a pod, of all elders that have some; each once.
+    pub async fn want(&self, uid: &Arc<str>, netns: u64) -> Handed {
+        let mut handed = Handed::default();
         let mut seen = Vec::new();
         for elder in self.living() {
             let request = Request::Want(uid.clone(), netns);
@@ -84,17 +94,21 @@ impl Elders {
                 continue;
             };
             for (port, descriptor) in ports.into_iter().zip(descriptors) {
-                match checked(port, descriptor) {
-                    Ok((inode, listener)) if !seen.contains(&inode) => {
-                        seen.push(inode);
-                        sockets.push((port, listener));
+                match checked(port, &descriptor) {
+                    Ok(inode) if seen.contains(&inode) => continue,
+                    Ok(inode) => seen.push(inode),
+                    Err(why) => {
+                        tracing::warn!(port, %why, "what was handed over is no socket of ours");
+                        continue;
                     }
-                    Ok(_) => {}
-                    Err(why) => tracing::warn!(port, %why, "what was handed over is no listener of ours"),
+                }
+                match port {
+                    DNS => handed.names.push(descriptor.into()),
+                    _ => handed.listeners.push((port, descriptor.into())),
                 }
             }
         }
-        sockets
+        handed
     }
 
     /// Tells every elder that we accept for a pod, on these sockets. `false`: one has other listeners, which are to be
@@ -216,16 +230,20 @@ async fn meet(ours: u64, theirs: u64, path: &Path) -> Result<Elder, Trouble> {
     }
 }
 
-/// A descriptor that is a listening socket on this port, and which socket it is.
-fn checked(port: u16, descriptor: OwnedFd) -> io::Result<(u64, TcpListener)> {
-    let inode = rustix::fs::fstat(&descriptor)?.st_ino;
-    let listener = TcpListener::from(descriptor);
-    if !SockRef::from(&listener).is_listener()? {
-        return Err(io::Error::other("it does not listen"));
+/// Which socket a descriptor is: one that listens on this port, or takes datagrams on the port for DNS.
+fn checked(port: u16, descriptor: &OwnedFd) -> io::Result<u64> {
+    let inode = rustix::fs::fstat(descriptor)?.st_ino;
+    let socket = SockRef::from(descriptor);
+    let fits = match port {
+        DNS => socket.r#type()? == Type::DGRAM,
+        _ => socket.is_listener()?,
+    };
+    if !fits {
+        return Err(io::Error::other("it is of another kind"));
     }
-    let local = listener.local_addr()?.port();
-    if local != port {
-        return Err(io::Error::other(format!("it listens on port {local}")));
+    let local = socket.local_addr()?.as_socket().map(|local| local.port());
+    if local != Some(port) {
+        return Err(io::Error::other(format!("it is on port {local:?}")));
     }
-    Ok((inode, listener))
+    Ok(inode)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use decide::model::ports;
+use decide::model::ports::{self, DNS};
 use prost::Message;
 
 use crate::zds::{MAX_PACKET, ROOM};
@@ -32,7 +32,7 @@ pub enum Answer {
     Ok,
     /// No, and why.
     No(String),
-    /// Listening sockets beside the packet, with the ports they listen on, in order.
+    /// Sockets beside the packet, with their ports, in order: those that listen, and those that take DNS queries.
     Offer(Vec<u16>),
 }
 
@@ -156,7 +156,11 @@ impl Answer {
 
 /// A port may be named twice: two sockets share it where a hand-over was missed once.
 fn offered(ports: Vec<u32>) -> Result<Vec<u16>, Malformed> {
-    let known = |port: &u32| u16::try_from(*port).ok().filter(|port| ports::is_ours(*port));
+    let known = |port: &u32| {
+        u16::try_from(*port)
+            .ok()
+            .filter(|port| ports::is_ours(*port) || *port == DNS)
+    };
     let known: Option<Vec<u16>> = ports.iter().map(known).collect();
     match known {
         Some(known) if (1..ROOM).contains(&known.len()) => Ok(known),
@@ -288,7 +292,7 @@ mod tests {
         for (answer, descriptors) in [
             (Answer::Ok, 0),
             (Answer::No("why".to_owned()), 0),
-            (Answer::Offer(vec![15001, 15006, 15008, 15008]), 4),
+            (Answer::Offer(vec![15001, 15006, 15008, 15008, 15053, 15053]), 6),
         ] {
             let packet = answer.encode(9).unwrap();
             assert_eq!(Answer::decode(&packet, descriptors), Ok((9, answer.clone())));

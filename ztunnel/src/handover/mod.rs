@@ -20,7 +20,7 @@ mod message;
 mod place;
 mod serve;
 
-pub use elders::Elders;
+pub use elders::{Elders, Handed};
 pub use heirs::Heirs;
 pub use message::{Answer, Malformed, Request};
 pub use place::{Place, PlaceError};

@@ -1,8 +1,7 @@
 //! The elder's side: answers younger ones.
 
 use std::{
-    net::TcpListener,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -25,11 +24,11 @@ pub trait Heritage: Clone + Send + Sync + 'static {
     /// A younger ztunnel has come.
     fn join(&self, heir: u64);
 
-    /// The listening sockets of a pod in the network namespace with this inode.
+    /// The sockets of a pod in the network namespace with this inode, by their ports: fewer than [`crate::zds::ROOM`].
     ///
     /// # Errors
     /// Why there are none.
-    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, TcpListener)>, String>;
+    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, OwnedFd)>, String>;
 
     /// A younger ztunnel accepts for a pod, on the sockets with these inodes: we do no more.
     ///
@@ -135,9 +134,9 @@ impl<H: Heritage> Session<H> {
         let said = match request {
             Request::Hello(_) => Answer::No("you have said so".to_owned()),
             Request::Want(uid, netns) => match self.heritage.offer(&uid, netns) {
-                Ok(listeners) => {
-                    let ports = listeners.iter().map(|(port, _)| *port).collect();
-                    let descriptors: Vec<_> = listeners.iter().map(|(_, listener)| listener.as_fd()).collect();
+                Ok(sockets) => {
+                    let ports = sockets.iter().map(|(port, _)| *port).collect();
+                    let descriptors: Vec<_> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
                     return answer(packets, id, &Answer::Offer(ports), &descriptors).await;
                 }
                 Err(why) => Answer::No(why),

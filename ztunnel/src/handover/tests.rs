@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -47,12 +47,12 @@ impl Heritage for Pods {
         self.heirs.lock().unwrap().join(heir);
     }
 
-    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Listeners, String> {
+    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, OwnedFd)>, String> {
         let open = self.open.lock().unwrap();
         let listeners = open.get(&**uid).filter(|_| netns == INODE).ok_or("nothing")?;
         Ok(listeners
             .iter()
-            .map(|(port, listener)| (*port, listener.try_clone().unwrap()))
+            .map(|(port, listener)| (*port, listener.try_clone().unwrap().into()))
             .collect())
     }
 
@@ -121,8 +121,12 @@ async fn who_waits_to_be_accepted_is_handed_over_with_the_listener() {
     let _elder = elder(dir.path(), &pods).await;
     let mut waiting = TcpStream::connect((Ipv4Addr::LOCALHOST, HBONE)).unwrap();
     let (_place, elders) = younger(dir.path()).await;
-    assert!(elders.want(&uid(), INODE + 1).await.is_empty(), "another namespace");
-    let handed = elders.want(&uid(), INODE).await;
+    let other = elders.want(&uid(), INODE + 1).await;
+    assert!(
+        other.listeners.is_empty() && other.names.is_empty(),
+        "another namespace"
+    );
+    let handed = elders.want(&uid(), INODE).await.listeners;
     // the elder dies: its descriptors are closed, the queue is not
     pods.open.lock().unwrap().clear();
     let [(HBONE, listener)] = handed.as_slice() else {
@@ -144,7 +148,7 @@ async fn an_elder_accepts_until_told_and_again_when_the_younger_dies() {
     let _elder = elder(dir.path(), &pods).await;
     let (_place, elders) = younger(dir.path()).await;
     assert!(!elders.taken(&uid(), &[]).await, "its listeners come first");
-    let sockets = inodes(&elders.want(&uid(), INODE).await);
+    let sockets = inodes(&elders.want(&uid(), INODE).await.listeners);
     assert_eq!(sockets.len(), 1);
     assert!(pods.accepts("a") && !elders.done().await);
     assert!(elders.taken(&uid(), &sockets).await);
@@ -162,13 +166,13 @@ async fn a_third_asks_all_and_the_pod_falls_back_to_whoever_lives() {
     let (first, second) = (Pods::of("a", door), Pods::of("a", copy));
     let _first = elder(dir.path(), &first).await;
     let (place, of_second) = younger(dir.path()).await;
-    let sockets = inodes(&of_second.want(&uid(), INODE).await);
+    let sockets = inodes(&of_second.want(&uid(), INODE).await.listeners);
     assert!(of_second.taken(&uid(), &sockets).await);
     let _second = tokio::spawn(serve(place, second.clone()));
     let (_place, of_third) = younger(dir.path()).await;
     assert_eq!(of_third.count(), 2);
     assert_eq!(
-        of_third.want(&uid(), INODE).await.len(),
+        of_third.want(&uid(), INODE).await.listeners.len(),
         1,
         "both hand over the same socket"
     );
@@ -214,7 +218,7 @@ async fn a_dead_elders_socket_is_removed_and_asked_no_more() {
     assert!(elders.taken(&uid(), &[]).await);
     elder.abort();
     let _ = elder.await;
-    assert!(elders.taken(&uid(), &[]).await && elders.want(&uid(), INODE).await.is_empty());
+    assert!(elders.taken(&uid(), &[]).await && elders.want(&uid(), INODE).await.listeners.is_empty());
     assert!(elders.done().await, "what is dead holds nothing");
     assert_eq!(elders.count(), 0);
 }
@@ -234,7 +238,7 @@ async fn an_elder_that_does_not_answer_is_waited_for_only_so_long() {
     let (_place, elders) = younger(dir.path()).await;
     assert_eq!(elders.count(), 1);
     let asked = timeout(SOON, async {
-        assert!(elders.want(&uid(), INODE).await.is_empty());
+        assert!(elders.want(&uid(), INODE).await.listeners.is_empty());
         assert!(!elders.taken(&uid(), &[]).await, "it may still accept");
         assert!(elders.done().await, "readiness does not wait for it");
     });

@@ -31,8 +31,8 @@ pub struct BoundOptions {
     #[arg(long, env = "WEFT_POD_TUNNELS", value_name = "COUNT", default_value_t = 1024,
           value_parser = value_parser!(u32).range(1..=65_536))]
     pub pod_tunnels: u32,
-    /// Bytes of one pod's connections that may wait in memory and pipes, those in tunnels not counted; beyond, its
-    /// connections go on with 4 KiB at a time each
+    /// Bytes of one pod's connections that may wait in memory, pipes and tunnels; from a quarter of it on its peers may
+    /// send less and less ahead, and beyond it each connection goes on with 4 KiB at a time
     #[arg(long, env = "WEFT_POD_BUFFERED", value_name = "BYTES", default_value_t = 32 << 20,
           value_parser = value_parser!(u32).range(65_536..))]
     pub pod_buffered: u32,
@@ -40,6 +40,28 @@ pub struct BoundOptions {
     #[arg(long, env = "WEFT_TUNNEL_STREAMS", value_name = "COUNT", default_value_t = 200,
           value_parser = value_parser!(u32).range(1..=100_000))]
     pub tunnel_streams: u32,
+    /// Bytes a peer may have under way in one tunnel; from half of it unread on, it may send less ahead on each stream
+    #[arg(long, env = "WEFT_TUNNEL_WINDOW", value_name = "BYTES", default_value_t = 8 << 20,
+          value_parser = value_parser!(u32).range(65_536..=1 << 30))]
+    pub tunnel_window: u32,
+    /// Bytes of the headers of one CONNECT; longer ones are refused with 400
+    #[arg(long, env = "WEFT_TUNNEL_HEAD", value_name = "BYTES", default_value_t = 65_536,
+          value_parser = value_parser!(u32).range(4096..=1_048_576))]
+    pub tunnel_head: u32,
+    /// DNS queries of one pod that wait for name servers to answer, while the mesh has names of its own; further ones
+    /// are dropped
+    #[arg(long, env = "WEFT_POD_DNS_QUERIES", value_name = "COUNT", default_value_t = 1024,
+          value_parser = value_parser!(u32).range(1..=65_536))]
+    pub pod_dns_queries: u32,
+    /// Endpoints that failed a moment ago and are tried last, for one pod on each worker; of more, the oldest are
+    /// forgotten
+    #[arg(long, env = "WEFT_POD_FAILURES", value_name = "COUNT", default_value_t = 64,
+          value_parser = value_parser!(u32).range(1..=65_536))]
+    pub pod_failures: u32,
+    /// Hosts of ExternalServices whose addresses are remembered; connections to further ones are refused
+    #[arg(long, env = "WEFT_RESOLVED_NAMES", value_name = "COUNT", default_value_t = 512,
+          value_parser = value_parser!(u32).range(1..=65_536))]
+    pub resolved_names: u32,
     /// Sockets that may wait for one worker to take them; further ones are refused
     #[arg(long, env = "WEFT_WORKER_QUEUE", value_name = "COUNT", default_value_t = 1024,
           value_parser = value_parser!(u32).range(1..=65_536))]
@@ -71,6 +93,8 @@ impl BoundOptions {
             connections: self.pod_connections as usize,
             buffered: self.pod_buffered as usize,
             unauthenticated: self.pod_handshakes as usize,
+            failures: self.pod_failures as usize,
+            queries: self.pod_dns_queries as usize,
             connect: self.deadline,
             patience: Patience {
                 idle: self.idle,
@@ -84,6 +108,8 @@ impl BoundOptions {
                 shared: true,
                 tunnel: TunnelOptions {
                     streams_served: self.tunnel_streams,
+                    tunnel_window: self.tunnel_window,
+                    head: self.tunnel_head,
                     handshake: self.handshake,
                     ..TunnelOptions::default()
                 },
@@ -101,7 +127,7 @@ mod tests {
     use crate::{node::Options, traffic::bounds};
 
     #[test]
-    fn every_bound_has_a_flag_of_its_own_which_its_refusal_names() {
+    fn every_bound_has_a_flag_of_its_own_which_its_refusal_and_its_metric_name() {
         let command = Options::command();
         for bound in bounds::ALL {
             let flag = bound.flag.strip_prefix("--").expect("a flag");
@@ -132,6 +158,10 @@ mod tests {
             ("--pod-buffered", "70000"),
             ("--tunnel-streams", "77"),
             ("--worker-pipes", "77"),
+            ("--tunnel-window", "70000"),
+            ("--tunnel-head", "7000"),
+            ("--pod-dns-queries", "77"),
+            ("--pod-failures", "77"),
         ] {
             assert_ne!(format!("{:?}", traffic(&[flag, value])), defaults, "{flag}");
         }

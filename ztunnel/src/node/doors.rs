@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::share::Share;
 use crate::zds::ROOM;
 
-/// Listeners that are kept: what fits one packet when they are handed on.
-const MOST: usize = ROOM - 1;
+/// Listeners that are kept: what fits one packet when they are handed on, with two sockets for names beside them.
+const MOST: usize = ROOM - 3;
 
 /// Open listeners of one pod. They stay open while a clone lives, whether anybody accepts on them or not.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl Doors {
         self.listeners.iter().filter_map(which).collect()
     }
 
-    /// The same sockets once more, to be handed over.
+    /// The same sockets once more.
     ///
     /// # Errors
     /// When descriptors run out.

@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::TcpListener,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,7 +18,7 @@ use act::{
 use decide::model::{Identity, SO_MARK};
 use serde::Serialize;
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -31,8 +30,8 @@ use super::{
     share::Share,
 };
 use crate::{
-    dns::{self, Names},
-    handover::{Elders, Heirs},
+    dns::{self, Inbox, Names},
+    handover::{Elders, Handed, Heirs},
     traffic::{self, TrafficOptions},
     zds,
 };
@@ -109,6 +108,10 @@ pub(super) struct Life {
     pub(super) state: watch::Sender<PodState>,
     /// Its listeners, while they are open.
     pub(super) doors: watch::Sender<Option<Doors>>,
+    /// Where its DNS queries arrive.
+    pub(super) inbox: Inbox,
+    /// What its connections may hold, in every round together.
+    pub(super) budget: Budget,
     /// What lives, the newest last.
     pub(super) shares: watch::Sender<Vec<Share>>,
 }
@@ -180,23 +183,24 @@ impl Life {
         }
     }
 
-    /// Answers the pod's names on its home worker until its listeners close.
-    fn answer_names(&self, close: &CancellationToken) {
+    /// Answers the pod's names on its home worker until its listeners close. Resolves when the last is answered.
+    fn answer_names(&self, close: &CancellationToken) -> oneshot::Receiver<()> {
         let names = Names {
             uid: self.pod.uid.clone(),
             reader: self.settings.reader.clone(),
             netns: self.netns.clone(),
+            queries: self.settings.traffic.queries,
         };
-        let close = close.clone();
+        let (close, inbox) = (close.clone(), self.inbox.clone());
+        let (tell, answered) = oneshot::channel();
         let answering = self.settings.workers.spawn(self.home, move || async move {
-            tokio::select! {
-                () = close.cancelled() => {}
-                () = dns::serve(names) => {}
-            }
+            dns::serve(names, inbox, close).await;
+            drop(tell);
         });
         if let Err(why) = answering {
             tracing::warn!(uid = %self.pod.uid, %why, "a pod's names are not answered");
         }
+        answered
     }
 
     /// Accepts into a share of its own until something changes.
@@ -212,7 +216,7 @@ impl Life {
                 Over::Changed
             };
         }
-        self.answer_names(&close);
+        let answered = self.answer_names(&close);
         self.shares.send_modify(|shares| shares.push(share.clone()));
         let over = tokio::select! {
             biased;
@@ -221,7 +225,13 @@ impl Life {
             over = self.serve(&share, &mut wishes.wanted, &mut wishes.turned) => over,
         };
         close.cancel();
-        outs.spawn(run_out(share, leaf, self.netns.clone(), self.shares.clone()));
+        let (netns, shares) = (self.netns.clone(), self.shares.clone());
+        outs.spawn(async move {
+            run_out(&share, &netns, answered).await;
+            shares.send_modify(|shares| shares.retain(|other| !other.is(&share)));
+            // To the last.
+            drop(leaf);
+        });
         while outs.try_join_next().is_some() {}
         over
     }
@@ -267,7 +277,7 @@ impl Life {
                 return true;
             }
             let theirs = self.settings.elders.want(&self.pod.uid, self.inode).await;
-            if !theirs.is_empty() && self.add(theirs) {
+            if self.add(theirs) {
                 return false;
             }
             sleep(apart).await;
@@ -277,9 +287,15 @@ impl Life {
     }
 
     /// Takes listeners of elders beside those that are open. `false`: none of them is new.
-    fn add(&self, theirs: Vec<(u16, TcpListener)>) -> bool {
+    fn add(&self, theirs: Handed) -> bool {
         let _heirs = self.heirs.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(more) = self.doors.borrow().as_ref().and_then(|doors| doors.with(theirs)) else {
+        self.inbox.take_over(theirs.names);
+        let more = self
+            .doors
+            .borrow()
+            .as_ref()
+            .and_then(|doors| doors.with(theirs.listeners));
+        let Some(more) = more else {
             return false;
         };
         self.doors.send_replace(Some(more));
@@ -306,12 +322,13 @@ impl Life {
 
     /// Opens the pod's listeners, unless somebody younger accepts for it. An heir that takes the pod in this moment
     /// sees either no listeners or these.
-    fn open(&self, handed: Vec<(u16, TcpListener)>) -> io::Result<Option<Doors>> {
+    fn open(&self, handed: Handed) -> io::Result<Option<Doors>> {
         let heirs = self.heirs.lock().unwrap_or_else(PoisonError::into_inner);
         if heirs.hold(&self.pod.uid) {
             return Ok(None);
         }
-        let doors = Doors::open(&self.netns, handed)?;
+        let doors = Doors::open(&self.netns, handed.listeners)?;
+        self.inbox.take_over(handed.names);
         self.doors.send_replace(Some(doors.clone()));
         Ok(Some(doors))
     }
@@ -332,7 +349,7 @@ impl Life {
             },
             origin: Arc::new(original_destination),
             neighbours: Arc::new(|_| None),
-            budget: Budget::new(settings.traffic.buffered),
+            budget: self.budget.clone(),
             options: settings.traffic.clone(),
         };
         Share::new(pod, self.neighbours.clone(), settings.workers.clone(), self.home)
@@ -420,18 +437,16 @@ async fn drained(netns: &Netns, drain: Duration) {
     }
 }
 
-/// Has peers make no more streams, and lets every connection end by itself; when the namespace dies, ends them. The
-/// leaf is held to the last.
-async fn run_out(share: Share, hold: Arc<Hold>, netns: Netns, shares: watch::Sender<Vec<Share>>) {
+/// Has peers make no more streams, and lets every connection and every DNS query end by itself; when the namespace dies,
+/// ends them.
+async fn run_out(share: &Share, netns: &Netns, answered: oneshot::Receiver<()>) {
     let dies = async {
-        while !is_dead(&netns) {
+        while !is_dead(netns) {
             sleep(LOOK).await;
         }
     };
     tokio::select! {
-        () = share.drain() => {}
+        _ = async { tokio::join!(share.drain(), answered) } => {}
         () = dies => share.end(),
     }
-    shares.send_modify(|shares| shares.retain(|other| !other.is(&share)));
-    drop(hold);
 }

@@ -21,4 +21,4 @@ pub use bounds::BoundOptions;
 pub use life::{PodState, Settings};
 pub use options::Options;
 pub use pods::NodePods;
-pub use run::run;
+pub use run::{LAST_WORDS, end, run};

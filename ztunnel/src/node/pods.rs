@@ -2,14 +2,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::TcpListener,
+    io,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use act::{net::Netns, process::Gate};
-use decide::model::Phase;
+use act::{hbone::Budget, net::Netns, process::Gate};
+use decide::model::{Phase, ports::DNS};
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -24,6 +24,7 @@ use super::{
     share::Share,
 };
 use crate::{
+    dns::Inbox,
     handover::{Heirs, Heritage},
     zds::{Pod, Pods, Response},
 };
@@ -68,6 +69,7 @@ struct Entry {
     turned: watch::Sender<u64>,
     state: watch::Receiver<PodState>,
     doors: watch::Receiver<Option<Doors>>,
+    inbox: Inbox,
     shares: watch::Receiver<Vec<Share>>,
     /// Whether the snapshot said at last that the pod is asked to stop.
     stops: bool,
@@ -81,14 +83,6 @@ impl NodePods {
             "Pods this ztunnel has been given, by how they are served"
         );
         metrics::describe_gauge!("weft_zds_connected", "1 while an agent gives us pods");
-        metrics::describe_counter!(
-            "weft_connections_refused_total",
-            "Connections refused because a bound was reached, by bound"
-        );
-        metrics::describe_counter!(
-            "weft_flows_slowed_total",
-            "Times a flow was given less than it would have taken because a bound was reached, by bound"
-        );
         metrics::describe_counter!(
             "weft_same_node_connections_total",
             "Connections between two pods of this node that were handed over in memory"
@@ -266,6 +260,7 @@ impl NodePods {
         let (tell, state) = watch::channel(PodState::Waiting("it was announced just now".to_owned()));
         let (lend, shares) = watch::channel(Vec::new());
         let (open, doors) = watch::channel(None);
+        let inbox = Inbox::default();
         let life = Life {
             pod: pod.clone(),
             netns: netns.clone(),
@@ -281,6 +276,8 @@ impl NodePods {
             heirs: self.heirs.clone(),
             state: tell,
             doors: open,
+            inbox: inbox.clone(),
+            budget: Budget::new(self.settings.traffic.buffered),
             shares: lend,
         };
         let entry = Entry {
@@ -292,6 +289,7 @@ impl NodePods {
             turned,
             state,
             doors,
+            inbox,
             shares,
             stops: false,
         };
@@ -381,12 +379,16 @@ impl Heritage for NodePods {
         self.heirs().join(heir);
     }
 
-    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, TcpListener)>, String> {
+    fn offer(&self, uid: &Arc<str>, netns: u64) -> Result<Vec<(u16, OwnedFd)>, String> {
         let table = self.lock();
         let known = table.pods.get(uid).filter(|entry| entry.inode == netns);
-        let doors = known.and_then(|entry| entry.doors.borrow().clone());
-        let doors = doors.ok_or_else(|| format!("no listeners of {uid} are open here"))?;
-        doors.copies().map_err(|why| format!("no copies can be made: {why}"))
+        let open = known.and_then(|entry| Some((entry.doors.borrow().clone()?, entry.inbox.clone())));
+        let (doors, inbox) = open.ok_or_else(|| format!("no listeners of {uid} are open here"))?;
+        let failed = |why: io::Error| format!("no copies can be made: {why}");
+        let listeners = doors.copies().map_err(failed)?.into_iter();
+        let names = inbox.copies().map_err(failed)?.into_iter();
+        let listeners = listeners.map(|(port, listener)| (port, listener.into()));
+        Ok(listeners.chain(names.map(|socket| (DNS, socket.into()))).collect())
     }
 
     fn take(&self, heir: u64, uid: &Arc<str>, sockets: &[u64]) -> Result<(), String> {

@@ -30,7 +30,7 @@ const GAUGES: Duration = Duration::from_secs(5);
 /// How often elders are asked whether everything has been taken over.
 const ASK: Duration = Duration::from_millis(500);
 /// What of the grace is left for telling what is cut: who started us may kill us when it has ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long a ztunnel that was succeeded is not ready. One that nobody has asked to stop by then stands by, and says
 /// that it is ready: otherwise a rollout would wait for it for ever.
 const ASIDE: Duration = Duration::from_secs(60);
@@ -91,7 +91,10 @@ async fn live(options: &Options) -> Result<(), Failure> {
         "ztunnel started"
     );
     tokio::select! {
-        () = end(options, &settings, &pods, &stop) => {}
+        () = async {
+            stop.cancelled().await;
+            end(&settings, &pods, options.grace, options.linger).await;
+        } => {}
         () = serve(options, &pods) => {}
         () = handover::serve(place, pods.clone()) => {}
     }
@@ -123,7 +126,10 @@ fn settings(
         certificates: certificates.clone(),
         workers: workers.clone(),
         traffic: Arc::new(TrafficOptions {
-            names: Resolver::new(over_network(name_servers(&resolv_conf))),
+            names: Resolver::new(
+                over_network(name_servers(&resolv_conf)),
+                options.bounds.resolved_names as usize,
+            ),
             congestion: options.congestion.as_deref().map(Into::into),
             pool: tunnels(options),
             ..options.bounds.traffic()
@@ -146,9 +152,9 @@ fn tunnels(options: &Options) -> PoolOptions {
     pool
 }
 
-/// Resolves when the process was asked to stop and may: nothing is left in it, or its grace has ended.
-async fn end(options: &Options, settings: &Settings, pods: &NodePods, stop: &CancellationToken) {
-    stop.cancelled().await;
+/// What a process does that is asked to stop. Resolves when it may: nothing is left in it, or its grace has ended and
+/// what was still open is told and cut. `linger` is how long it serves on while nobody comes to take over.
+pub async fn end(settings: &Settings, pods: &NodePods, grace: Duration, linger: Duration) {
     settings.stopping.cancel();
     if settings.elders.leave().await {
         tracing::info!("an earlier ztunnel goes on in our stead");
@@ -156,8 +162,8 @@ async fn end(options: &Options, settings: &Settings, pods: &NodePods, stop: &Can
     }
     let why = tokio::select! {
         () = pods.ended() => return,
-        () = sleep(options.grace.saturating_sub(LAST_WORDS)) => "the grace has ended",
-        () = nobody_comes(options, pods) => "no other ztunnel has come",
+        () = sleep(grace.saturating_sub(LAST_WORDS)) => "the grace has ended",
+        () = nobody_comes(linger, pods) => "no other ztunnel has come",
     };
     let open = pods.cut();
     tracing::warn!(why, open, "ending: what was still open is cut");
@@ -165,8 +171,8 @@ async fn end(options: &Options, settings: &Settings, pods: &NodePods, stop: &Can
 
 /// Resolves when we are the only ztunnel here and have waited long enough for another: one that is to come after us may
 /// be waiting for our end.
-async fn nobody_comes(options: &Options, pods: &NodePods) {
-    sleep(options.linger).await;
+async fn nobody_comes(linger: Duration, pods: &NodePods) {
+    sleep(linger).await;
     while !pods.is_alone() {
         sleep(ASK).await;
     }

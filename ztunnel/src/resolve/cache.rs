@@ -16,14 +16,14 @@ use std::{
 
 use tokio::{sync::OnceCell, time::Instant};
 
+use crate::traffic::bounds::NAMES;
+
 /// No answer is asked for again sooner, whatever its server says: also how long a failure is remembered.
 const SHORTEST: Duration = Duration::from_secs(5);
 /// No answer counts as fresh for longer.
 const LONGEST: Duration = Duration::from_secs(300);
 /// How long an answer that is no longer fresh is used while no better one is to be had (RFC 8767 allows days).
 const STALE: Duration = Duration::from_secs(3600);
-/// Hosts remembered at one time.
-const MOST: usize = 512;
 
 /// What a name server found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub struct Resolver {
 
 struct Shared {
     ask: Ask,
+    most: usize,
     hosts: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
 }
 
@@ -72,11 +73,15 @@ impl fmt::Debug for Resolver {
 }
 
 impl Resolver {
-    /// One that knows nothing yet.
-    pub fn new(ask: Ask) -> Self {
+    /// Hosts remembered at one time, by default.
+    pub const MOST: usize = 512;
+
+    /// One that knows nothing yet, and never more than `most` hosts.
+    pub fn new(ask: Ask, most: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
                 ask,
+                most,
                 hosts: Mutex::default(),
             }),
         }
@@ -104,11 +109,12 @@ impl Resolver {
         if let Some(slot) = hosts.get(host).filter(|slot| slot.is_usable()) {
             return Ok(slot.clone());
         }
-        if hosts.len() >= MOST {
+        let most = self.shared.most;
+        if hosts.len() >= most {
             hosts.retain(|_, slot| slot.is_usable());
         }
-        if hosts.len() >= MOST && !hosts.contains_key(host) {
-            return Err(format!("{MOST} other names are known, which is the bound").into());
+        if hosts.len() >= most && !hosts.contains_key(host) {
+            return Err(NAMES.refused(most).into());
         }
         let slot = Arc::new(Slot::default());
         hosts.insert(host.clone(), slot.clone());
@@ -186,7 +192,7 @@ mod tests {
                 answer.lock().unwrap().clone()
             })
         });
-        (Resolver::new(ask), asked)
+        (Resolver::new(ask, Resolver::MOST), asked)
     }
 
     fn found(last: u8, life: u64) -> Result<Found, String> {
@@ -254,7 +260,7 @@ mod tests {
     async fn names_known_are_bounded_and_old_ones_make_room() {
         let answer = Arc::new(Mutex::new(Err("unknown".into())));
         let (resolver, _) = server(&answer);
-        let all: Vec<_> = (0..MOST)
+        let all: Vec<_> = (0..Resolver::MOST)
             .map(|name| {
                 let (resolver, name) = (resolver.clone(), Arc::from(format!("h{name}")));
                 tokio::spawn(async move { resolver.addresses(&name).await })
@@ -264,7 +270,7 @@ mod tests {
             assert_eq!(one.await.unwrap(), Err("unknown".into()));
         }
         let refused = first(&resolver).await.unwrap_err();
-        assert!(refused.contains("which is the bound"), "{refused}");
+        assert!(refused.contains("--resolved-names"), "{refused}");
         *answer.lock().unwrap() = found(1, 60);
         advance(SHORTEST).await;
         assert_eq!(first(&resolver).await, Ok(IpAddr::from([192, 0, 2, 1])));

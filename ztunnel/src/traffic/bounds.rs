@@ -1,6 +1,9 @@
 //! What one pod, or one worker, has only so many of.
 
-use act::{hbone::TUNNELS, telemetry::Bound};
+use act::{
+    hbone::{BUFFERED, HEAD, STREAMS, TUNNELS, UNREAD},
+    telemetry::Bound,
+};
 
 /// Connections of a pod, both directions together.
 pub const CONNECTIONS: Bound = Bound {
@@ -30,5 +33,40 @@ pub const QUEUE: Bound = Bound {
     what: "connections wait for one worker",
 };
 
-/// Every bound that refuses connections.
-pub const ALL: [Bound; 5] = [CONNECTIONS, HELD, HANDSHAKES, QUEUE, TUNNELS];
+/// DNS queries that were passed on and wait for their answers.
+pub const QUERIES: Bound = Bound {
+    name: "pod-dns-queries",
+    flag: "--pod-dns-queries",
+    what: "DNS queries of one pod wait for their answers",
+};
+
+/// Names of ExternalServices that are resolved.
+pub const NAMES: Bound = Bound {
+    name: "resolved-names",
+    flag: "--resolved-names",
+    what: "names outside the cluster are known",
+};
+
+/// Endpoints that failed a moment ago.
+pub const FAILURES: Bound = Bound {
+    name: "pod-failures",
+    flag: "--pod-failures",
+    what: "endpoints that failed are remembered",
+};
+
+/// Every bound on what peers and pods fill. Beyond the first eight, somebody is refused and told so; beyond the others,
+/// things go on more slowly, or the oldest is forgotten.
+pub const ALL: [Bound; 12] = [
+    CONNECTIONS,
+    HELD,
+    HANDSHAKES,
+    QUEUE,
+    TUNNELS,
+    HEAD,
+    QUERIES,
+    NAMES,
+    STREAMS,
+    BUFFERED,
+    UNREAD,
+    FAILURES,
+];

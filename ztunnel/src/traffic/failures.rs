@@ -9,23 +9,33 @@ use std::{
 
 use tokio::time::Instant;
 
+use super::bounds::FAILURES;
+
 /// How long a failure is remembered.
 const KEPT: Duration = Duration::from_secs(5);
-/// Most endpoints remembered: of more, the oldest are forgotten.
-const MOST: usize = 64;
 
 /// Endpoints of one pod that failed, on one worker, oldest first. Empty as a rule, so that to look costs nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Failures {
+    most: usize,
     failed: Arc<Mutex<VecDeque<(SocketAddr, Instant)>>>,
 }
 
 impl Failures {
+    /// None yet, and never more than `most`: of more, the oldest are forgotten.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            failed: Arc::default(),
+        }
+    }
+
     /// It failed.
     pub(super) fn note(&self, endpoint: SocketAddr, now: Instant) {
         let mut failed = self.lock();
         failed.retain(|(known, _)| *known != endpoint);
-        if failed.len() >= MOST {
+        if failed.len() >= self.most {
+            FAILURES.forgot();
             failed.pop_front();
         }
         failed.push_back((endpoint, now));
@@ -63,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_remembered_for_a_while_or_until_it_serves_again() {
-        let (failures, start) = (Failures::default(), Instant::now());
+        let (failures, start) = (Failures::new(64), Instant::now());
         failures.note(at(1), start);
         failures.note(at(2), start + KEPT / 2);
         failures.note(at(3), start + KEPT / 2);
@@ -77,9 +87,9 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_the_oldest_goes_first() {
-        let (failures, now) = (Failures::default(), Instant::now());
+        let (failures, now) = (Failures::new(64), Instant::now());
         (0..=255).for_each(|last| failures.note(at(last), now));
         let recent = failures.recent(now);
-        assert_eq!((recent.len(), recent[0]), (MOST, at(255 - 63)));
+        assert_eq!((recent.len(), recent[0]), (64, at(255 - 63)));
     }
 }

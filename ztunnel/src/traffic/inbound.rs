@@ -1,6 +1,6 @@
 //! Connections towards the pod that came by HBONE.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use act::{
     hbone::{Incoming, Tunnel, relay},
@@ -58,7 +58,7 @@ impl Traffic {
         let since = Instant::now();
         let own = self.own(since).await?;
         let leaf = self.leaf(&own.identity, since).await?;
-        Tunnel::accept(socket, &leaf, &self.pod().options.pool.tunnel).await
+        Tunnel::accept(socket, &leaf, self.tunnel()).await
     }
 
     /// The whole life of one CONNECT.
@@ -66,7 +66,7 @@ impl Traffic {
         let (identity, client) = (behind.peer.identity(), behind.client);
         let asked = incoming.authority();
         if let Some(to) = asked.as_ref().ok().copied().filter(|to| proof::is_meant(*to)) {
-            return self.prove(incoming, behind.peer.identity(), to).await;
+            return Box::pin(self.prove(incoming, behind.peer.identity(), to)).await;
         }
         let to = asked.clone().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let service = self.service_named(incoming.host());
@@ -103,7 +103,7 @@ impl Traffic {
         let outcome = match incoming.accept() {
             Ok(stream) => {
                 let patience = self.patience();
-                relay(app, stream, patience, tracked.cut(), &mut |received, sent| {
+                relay(app, stream, patience, pin!(tracked.cut()), &mut |received, sent| {
                     connection.count(sent, received);
                 })
                 .await
@@ -129,5 +129,24 @@ impl Traffic {
             .services
             .get(&key)
             .map(|service| service.key.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<T, F: Future>(_life: impl Fn(T) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_inbound_connection_is_a_small_task() {
+        let bytes = size(
+            |(traffic, incoming, behind): (&'static Traffic, Incoming, &'static Behind)| {
+                traffic.stream(incoming, behind)
+            },
+        );
+        assert!(bytes <= 2304, "{bytes} bytes");
     }
 }

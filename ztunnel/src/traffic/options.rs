@@ -15,7 +15,7 @@ pub struct TrafficOptions {
     pub held: usize,
     /// Connections open at one time, both directions together.
     pub connections: usize,
-    /// Bytes that may wait in memory and pipes, those in tunnels not counted; of the pod on all workers.
+    /// Bytes that may wait in memory, pipes and tunnels; of the pod on all workers.
     pub buffered: usize,
     /// Accepted HBONE connections that have not finished their handshakes.
     pub unauthenticated: usize,
@@ -25,6 +25,10 @@ pub struct TrafficOptions {
     pub congestion: Option<Arc<str>>,
     /// Endpoints tried for one connection.
     pub attempts: usize,
+    /// Endpoints remembered that failed a moment ago.
+    pub failures: usize,
+    /// DNS queries that were passed on to name servers and wait for their answers; of the pod.
+    pub queries: usize,
     /// How long a refused client's first bytes are waited for, to answer in its own protocol.
     pub courtesy: Duration,
     /// How long an open connection may stay silent.
@@ -46,9 +50,11 @@ impl Default for TrafficOptions {
             connect: Duration::from_secs(10),
             congestion: None,
             attempts: 8,
+            failures: 64,
+            queries: 1024,
             courtesy: Duration::from_millis(250),
             patience: Patience::default(),
-            names: Resolver::new(over_network(Vec::new())),
+            names: Resolver::new(over_network(Vec::new()), Resolver::MOST),
             pool: PoolOptions::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! Connections that the pod makes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use act::{
     hbone::{relay, relay_plain},
@@ -36,7 +36,7 @@ const NAME_SERVER: u16 = 53;
 
 /// A destination that was reached.
 struct Reached {
-    labels: FlowLabels,
+    labels: Box<FlowLabels>,
     way: Way,
     load: Load,
 }
@@ -68,8 +68,12 @@ impl Traffic {
             Ok(place) => place,
             Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
         };
-        let Some(socket) = self.unless_named(socket, to).await else {
-            return;
+        let socket = match to.port() {
+            NAME_SERVER => match Box::pin(self.unless_named(socket)).await {
+                Some(socket) => socket,
+                None => return,
+            },
+            _ => socket,
         };
         let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
         let reached = tokio::select! {
@@ -81,11 +85,11 @@ impl Traffic {
         let Reached { labels, way, load } = match reached {
             Ok(reached) => reached,
             Err(unreached) if proof::is_meant(to) => {
-                return proof::tell(socket, *unreached.labels, &unreached.refusal).await;
+                return Box::pin(proof::tell(socket, *unreached.labels, &unreached.refusal)).await;
             }
             Err(unreached) if unreached.waypoint => {
                 let patience = self.pod().options.courtesy;
-                return refuse_kindly(socket, *unreached.labels, &unreached.refusal, patience).await;
+                return Box::pin(refuse_kindly(socket, *unreached.labels, &unreached.refusal, patience)).await;
             }
             Err(unreached) => return refuse(socket, *unreached.labels, &unreached.refusal),
         };
@@ -95,25 +99,25 @@ impl Traffic {
         let mut connection = Connection::open(labels);
         let patience = self.patience();
         let mut count = |sent, received| connection.count(sent, received);
+        let cut = pin!(tracked.cut());
         let outcome = match way {
-            Way::Tunnel(stream) => relay(socket, stream, patience, tracked.cut(), &mut count).await,
-            Way::Plain(server) => relay_plain(socket, server, patience, tracked.cut(), &mut count).await,
-            Way::Near(arrived) => arrived.carry(socket, patience, tracked.cut(), &mut count).await,
+            Way::Tunnel(stream) => relay(socket, stream, patience, cut, &mut count).await,
+            // Boxed, so that those in tunnels keep no room for these.
+            Way::Plain(server) => Box::pin(relay_plain(socket, server, patience, cut, &mut count)).await,
+            Way::Near(arrived) => Box::pin(arrived.carry(socket, patience, cut, &mut count)).await,
         };
         drop(load);
         connection.finish(&outcome);
     }
 
     /// Answers a connection to a name server itself, if it asks for a name that only the mesh knows.
-    async fn unless_named(&self, socket: TcpStream, to: SocketAddr) -> Option<TcpStream> {
-        if to.port() != NAME_SERVER {
-            return Some(socket);
-        }
+    async fn unless_named(&self, socket: TcpStream) -> Option<TcpStream> {
         let pod = self.pod();
         let names = Names {
             uid: pod.uid.clone(),
             reader: pod.reader.clone(),
             netns: pod.dialer.netns.clone(),
+            queries: pod.options.queries,
         };
         match names.any() {
             true => dns::serve_stream(&names, socket).await,
@@ -150,7 +154,7 @@ impl Traffic {
                 Ok(way) => {
                     self.failures().forget(leg.endpoint);
                     return Ok(Reached {
-                        labels: leg.labels,
+                        labels: Box::new(leg.labels),
                         way,
                         load,
                     });
@@ -213,5 +217,20 @@ impl Traffic {
             }
         })
         .await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<T, F: Future>(_life: impl Fn(T) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_outbound_connection_is_a_small_task() {
+        let bytes = size(|(traffic, socket): (&'static Traffic, TcpStream)| traffic.outbound(socket));
+        assert!(bytes <= 2304, "{bytes} bytes");
     }
 }

@@ -1,5 +1,7 @@
 //! Connections towards the pod that came as plaintext.
 
+use std::pin::pin;
+
 use act::{
     hbone::relay_plain,
     net::reset,
@@ -20,7 +22,7 @@ impl Traffic {
             Err(refusal) => return refuse(socket, self.arrival(None, client, to, None), &refusal),
         };
         let mut tracked = self.registry().track(Direction::Plaintext, client, to, None);
-        let admitted = match self.admit(&tracked, client, to).await {
+        let admitted = match Box::pin(self.admit(&tracked, client, to)).await {
             Ok(admitted) => admitted,
             Err(rejected) => return refuse(socket, self.arrival(None, client, to, rejected.own), &rejected.refusal),
         };
@@ -29,9 +31,15 @@ impl Traffic {
             ..self.arrival(None, client, to, Some(admitted.own))
         });
         let patience = self.patience();
-        let outcome = relay_plain(socket, admitted.app, patience, tracked.cut(), &mut |sent, received| {
-            connection.count(sent, received);
-        })
+        let outcome = relay_plain(
+            socket,
+            admitted.app,
+            patience,
+            pin!(tracked.cut()),
+            &mut |sent, received| {
+                connection.count(sent, received);
+            },
+        )
         .await;
         connection.finish(&outcome);
     }

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use act::{
     certs::Certificates,
     config::Reader,
-    hbone::{Budget, Patience, Pool},
+    hbone::{Budget, Patience, Pool, PoolOptions, TunnelOptions},
     net::{Dialer, reset},
     telemetry::{Connection, FlowLabels},
 };
@@ -67,6 +67,7 @@ struct Shared {
     holding: Semaphore,
     places: Arc<Semaphore>,
     patience: Patience,
+    tunnel: TunnelOptions,
     handshakes: Handshakes,
     draining: CancellationToken,
     rejudging: AbortHandle,
@@ -83,20 +84,28 @@ impl Traffic {
         let live = Live::default();
         let rejudging = tokio::spawn(rejudge(pod.reader.clone(), pod.uid.clone(), live.clone()));
         let options = &pod.options;
-        let pool = Pool::new(options.pool.clone());
+        let tunnel = TunnelOptions {
+            budget: pod.budget.clone(),
+            ..options.pool.tunnel.clone()
+        };
+        let pool = Pool::new(PoolOptions {
+            tunnel: tunnel.clone(),
+            ..options.pool.clone()
+        });
         let sweeping = tokio::spawn(sweep(pod.reader.clone(), pool.clone()));
         Self {
             shared: Arc::new(Shared {
                 pool,
                 live,
                 loads: Loads::default(),
-                failures: Failures::default(),
+                failures: Failures::new(options.failures),
                 holding: Semaphore::new(options.held),
                 places: Arc::new(Semaphore::new(options.connections)),
                 patience: Patience {
                     budget: pod.budget.clone(),
                     ..options.patience.clone()
                 },
+                tunnel,
                 handshakes: Handshakes::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
@@ -154,6 +163,11 @@ impl Traffic {
     /// How long a connection may stay silent, and what it may use.
     pub(super) fn patience(&self) -> &Patience {
         &self.shared.patience
+    }
+
+    /// How the tunnels that it accepts are tuned.
+    pub(super) fn tunnel(&self) -> &TunnelOptions {
+        &self.shared.tunnel
     }
 
     pub(super) fn draining(&self) -> &CancellationToken {

@@ -4,13 +4,15 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
     path::Path,
+    sync::mpsc,
     thread,
     time::Duration,
 };
 
 use decide::model::{ExternalService, Resolution, ServiceKey, Visibility};
-use tokio::task::LocalSet;
-use ztunnel::dns::{Names, serve};
+use tokio::{task::LocalSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+use ztunnel::dns::{Inbox, Names, serve};
 
 use crate::{
     node::{Node, ZDS, at, permissive},
@@ -19,43 +21,58 @@ use crate::{
 };
 
 /// What the server says to everything: the query, turned around.
-fn turned(query: &[u8]) -> Vec<u8> {
+pub fn turned(query: &[u8]) -> Vec<u8> {
     query.iter().rev().copied().collect()
 }
 
-/// A name server that answers everything in its own way.
-fn name_server(pod: &PodNet, address: IpAddr) {
+/// A name server that answers everything in its own way, some time after it was asked.
+pub fn name_server(pod: &PodNet, address: IpAddr, after: Duration) {
     let socket = pod.netns.run(|| UdpSocket::bind((address, 53))).unwrap();
+    let (tell, asked) = mpsc::channel::<(Instant, Vec<u8>, SocketAddr)>();
+    let answering = socket.try_clone().unwrap();
     thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(&turned(&buffer[..length]), from);
+            let _ = tell.send((Instant::now() + after, turned(&buffer[..length]), from));
+        }
+    });
+    thread::spawn(move || {
+        while let Ok((due, answer, to)) = asked.recv() {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let _ = answering.send_to(&answer, to);
         }
     });
 }
 
 /// Asks a server from inside a pod, as a resolver does: only that server's own answer counts.
 fn ask(pod: &PodNet, server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    let mut answer = Err(io::ErrorKind::TimedOut.into());
+    for _ in 0..5 {
+        answer = ask_once(pod, server, query, Duration::from_secs(2));
+        if answer.is_ok() {
+            break;
+        }
+    }
+    answer
+}
+
+/// As [`ask`], without asking again.
+pub fn ask_once(pod: &PodNet, server: SocketAddr, query: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
     let unspecified: IpAddr = match server.ip() {
         IpAddr::V4(_) => [0; 4].into(),
         IpAddr::V6(_) => [0; 16].into(),
     };
     let socket = pod.netns.run(|| UdpSocket::bind((unspecified, 0)))?;
     socket.connect(server)?;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.send(query)?;
     let mut buffer = [0; 2048];
-    for attempt in 0.. {
-        socket.send(query)?;
-        match socket.recv(&mut buffer) {
-            Err(_) if attempt < 4 => {}
-            received => return Ok(buffer[..received?].to_vec()),
-        }
-    }
-    unreachable!("an attempt is the last")
+    let length = socket.recv(&mut buffer)?;
+    Ok(buffer[..length].to_vec())
 }
 
 /// An A query for a name.
-fn query(name: &str) -> Vec<u8> {
+pub fn query(name: &str) -> Vec<u8> {
     let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
         query.push(u8::try_from(label.len()).unwrap());
@@ -65,7 +82,7 @@ fn query(name: &str) -> Vec<u8> {
     query
 }
 
-fn payments() -> ExternalService {
+pub fn payments() -> ExternalService {
     ExternalService {
         key: ServiceKey {
             namespace: "shop".into(),
@@ -95,7 +112,7 @@ impl Answering {
                 .unwrap();
             LocalSet::new().block_on(&runtime, async {
                 tokio::select! {
-                    () = serve(names) => {}
+                    () = serve(names, Inbox::default(), CancellationToken::new()) => {}
                     _ = stopped => {}
                 }
             });
@@ -148,7 +165,9 @@ fn names_of_ours_are_answered_and_everything_else_goes_on_byte_for_byte() {
             if ipv6() {
                 servers.push(server.v6);
             }
-            servers.iter().for_each(|address| name_server(&server, *address));
+            servers
+                .iter()
+                .for_each(|address| name_server(&server, *address, Duration::ZERO));
             let mut node = Node::start(Path::new(ZDS), &[permissive(&client)]);
             let _ztunnel = Passing::start(Path::new(ZDS));
             node.state("client", Some("Captured")).await;
@@ -159,6 +178,7 @@ fn names_of_ours_are_answered_and_everything_else_goes_on_byte_for_byte() {
                 uid: client.uid.into(),
                 reader: node.reader.clone(),
                 netns: client.netns.clone(),
+                queries: 100,
             };
             let answering = Answering::start(names.clone());
             until("the rules are there", || client.nft().contains("tproxy")).await;

@@ -31,6 +31,7 @@ pub struct Ztunnel {
     pub readiness: Readiness,
     pub stopping: CancellationToken,
     pub elders: Elders,
+    pub settings: Settings,
     leaving: CancellationToken,
 }
 
@@ -78,7 +79,7 @@ impl Ztunnel {
             stopping: stopping.clone(),
             leaving: leaving.clone(),
         };
-        let pods = NodePods::new(settings, number, readiness.gate("pods"));
+        let pods = NodePods::new(settings.clone(), number, readiness.gate("pods"));
         let (mut from_agent, phases) = (pods.clone(), pods.clone());
         tokio::spawn(async move { zds::connect(Path::new(ZDS), &mut from_agent).await });
         tokio::spawn(async move { match phases.watch_phases().await {} });
@@ -88,6 +89,7 @@ impl Ztunnel {
             readiness,
             stopping,
             elders,
+            settings,
             leaving,
         }
     }

@@ -1,6 +1,7 @@
 //! One ztunnel after another, under two hundred new connections a second.
 
 use std::{
+    io,
     net::SocketAddr,
     path::Path,
     sync::{
@@ -11,14 +12,16 @@ use std::{
     time::Duration,
 };
 
-use act::certs::local::LocalAuthority;
+use act::{certs::local::LocalAuthority, telemetry::Metrics};
 use decide::model::Phase;
 use tokio::time::Instant;
+use ztunnel::node::{LAST_WORDS, end};
 
 use crate::{
+    names::{self, payments, query, turned},
     node::{Node, ZDS, at, outside, permissive},
     proxy::{Ztunnel, listeners},
-    world::{Call, PodNet, SOON, alone, until},
+    world::{Call, PodNet, SOON, alone, sh, until},
 };
 
 /// Between two new connections.
@@ -34,23 +37,48 @@ struct Steady {
 
 impl Steady {
     fn start(client: &PodNet, to: SocketAddr) -> Self {
+        let client = client.clone();
+        Self::of(move |_| client.call(to).and_then(|mut call| call.echo()))
+    }
+
+    /// DNS queries, each asked once: every other one for a name of ours, the rest for the server to answer.
+    fn asking(client: &PodNet, server: SocketAddr) -> Self {
+        let client = client.clone();
+        Self::of(move |number| {
+            let ours = query("payments.example");
+            let (query, ours) = match number % 2 {
+                0 => (ours, true),
+                _ => (query(&format!("web-{number}.shop.svc.cluster.local")), false),
+            };
+            let answer = names::ask_once(&client, server, &query, SOON)?;
+            let right = if ours {
+                answer.ends_with(&[240, 0, 0, 7])
+            } else {
+                answer == turned(&query)
+            };
+            right
+                .then_some(())
+                .ok_or_else(|| io::Error::other(format!("{answer:?}")))
+        })
+    }
+
+    fn of(call: impl Fn(usize) -> io::Result<()> + Clone + Send + 'static) -> Self {
         let (stop, answered, failed) = (
             Arc::<AtomicBool>::default(),
             Arc::<AtomicUsize>::default(),
             Arc::<Mutex<Vec<String>>>::default(),
         );
-        let (client, halted) = (client.clone(), stop.clone());
+        let halted = stop.clone();
         let (ok, ko) = (answered.clone(), failed.clone());
         let beats = thread::spawn(move || {
-            let mut under_way = Vec::new();
+            let (mut under_way, mut number) = (Vec::new(), 0);
             let mut next = Instant::now();
             while !halted.load(SeqCst) {
-                let (client, ok, ko) = (client.clone(), ok.clone(), ko.clone());
-                under_way.push(thread::spawn(move || {
-                    match client.call(to).and_then(|mut call| call.echo()) {
-                        Ok(()) => drop(ok.fetch_add(1, SeqCst)),
-                        Err(why) => ko.lock().unwrap().push(why.to_string()),
-                    }
+                let (call, ok, ko) = (call.clone(), ok.clone(), ko.clone());
+                number += 1;
+                under_way.push(thread::spawn(move || match call(number) {
+                    Ok(()) => drop(ok.fetch_add(1, SeqCst)),
+                    Err(why) => ko.lock().unwrap().push(why.to_string()),
                 }));
                 under_way.retain(|call| !call.is_finished());
                 next += BEAT;
@@ -132,6 +160,53 @@ fn a_younger_ztunnel_takes_over_and_nobody_notices() {
         assert_eq!(listeners(&server), 3, "one socket each, however many hold it");
         load.flawless().await;
     });
+}
+
+#[test]
+fn a_younger_ztunnel_takes_over_and_no_dns_query_is_lost() {
+    alone(
+        "upgrade::a_younger_ztunnel_takes_over_and_no_dns_query_is_lost",
+        async || {
+            let (client, server) = (PodNet::new("client", 2), PodNet::new("server", 3));
+            // Long enough that many wait for their answers at any moment.
+            names::name_server(&server, server.v4, Duration::from_millis(300));
+            let mut node = Node::start(Path::new(ZDS), &[permissive(&client)]);
+            node.put_external(payments());
+            let authority = Arc::new(LocalAuthority::new().unwrap());
+            let mut last = Ztunnel::join(&authority, &node).await;
+            node.state("client", Some("Captured")).await;
+            until("the rules are there", || client.nft().contains("tproxy")).await;
+            until("it answers", || sockets(&client) > 0).await;
+            let first = sockets(&client);
+            let load = Steady::asking(&client, at(server.v4, 53));
+            load.go_on(100).await;
+            for _ in 0..3 {
+                let new = Ztunnel::join(&authority, &node).await;
+                last.reaches("client", Some("HandedOver")).await;
+                assert!(!last.stop().await, "it has no elder");
+                tokio::time::timeout(SOON, last.pods.ended()).await.unwrap();
+                load.go_on(100).await;
+                assert_eq!(sockets(&client), first, "one each, however many hold it");
+                last = new;
+            }
+            // One that is taken back, while the elder goes on.
+            let new = Ztunnel::join(&authority, &node).await;
+            last.reaches("client", Some("HandedOver")).await;
+            load.go_on(100).await;
+            assert!(new.stop().await, "the elder goes on");
+            last.reaches("client", Some("Serving")).await;
+            load.go_on(100).await;
+            tokio::time::timeout(SOON, new.pods.ended()).await.unwrap();
+            load.go_on(100).await;
+            load.flawless().await;
+        },
+    );
+}
+
+/// Sockets that take a pod's DNS queries.
+fn sockets(pod: &PodNet) -> usize {
+    let told = sh(&format!("ip netns exec {} ss -Hanu", pod.uid));
+    told.lines().filter(|line| line.contains(":15053")).count()
 }
 
 async fn until_done(new: &Ztunnel) {
@@ -219,6 +294,82 @@ fn what_is_left_at_the_end_of_the_grace_is_told_and_cut() {
             assert!(!new.stop().await && new.pods.is_alone());
         },
     );
+}
+
+#[test]
+fn a_long_lived_connection_lives_through_the_whole_grace_and_what_is_cut_is_told() {
+    const GRACE: Duration = Duration::from_secs(10);
+    alone(
+        "upgrade::a_long_lived_connection_lives_through_the_whole_grace_and_what_is_cut_is_told",
+        async || {
+            let (metrics, log) = (Metrics::install(), Log::start());
+            let (server, client, node, authority) = stage().await;
+            let old = Ztunnel::join(&authority, &node).await;
+            node.state("server", Some("Captured")).await;
+            let mut kept: Vec<Call> = (0..3).map(|_| client.call(at(server.v4, 80)).unwrap()).collect();
+            let new = Ztunnel::join(&authority, &node).await;
+            old.reaches("server", Some("HandedOver")).await;
+            let asked = Instant::now();
+            let (settings, pods) = (old.settings.clone(), old.pods.clone());
+            let ending = tokio::spawn(async move {
+                // as the process does at SIGTERM
+                end(&settings, &pods, GRACE, SOON).await;
+                asked.elapsed()
+            });
+            while asked.elapsed() < GRACE / 2 {
+                for call in &mut kept {
+                    call.echo().unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let lasted = tokio::time::timeout(SOON, ending).await.unwrap().unwrap();
+            assert!(lasted >= GRACE - LAST_WORDS, "{lasted:?}");
+            for call in &mut kept {
+                call.echo().unwrap_err();
+            }
+            assert!(metrics.render().contains("weft_grace_cut_total 3"));
+            let told = log.text();
+            for line in [
+                "cut at the end of the grace pod=server",
+                "ending: what was still open is cut why=\"the grace has ended\" open=3",
+            ] {
+                assert!(told.contains(line), "{line}: {told}");
+            }
+            client.call(at(server.v4, 80)).unwrap().echo().unwrap();
+            assert_eq!(new.state("server").as_deref(), Some("Serving"));
+        },
+    );
+}
+
+/// What this process logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn start() -> Self {
+        let log = Self::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .init();
+        log
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]

@@ -183,7 +183,7 @@ impl Shared {
         }
         entries.insert(identity.clone(), self.start(identity));
         self.renewal.held.fetch_add(1, Ordering::Relaxed);
-        self.renewal.measure(None);
+        self.renewal.measure();
         true
     }
 
@@ -207,9 +207,7 @@ impl Shared {
         if entry.holds == 0 {
             entries.remove(identity);
             self.renewal.held.fetch_sub(1, Ordering::Relaxed);
-            self.renewal.measure(None);
-            // Not a time: alerts on expiry compare with it and stay silent.
-            metrics::gauge!("weft_cert_expiration_timestamp_seconds", "identity" => identity.to_string()).set(f64::NAN);
+            self.renewal.measure();
         }
     }
 }
@@ -456,6 +454,26 @@ mod tests {
         let _hold = certificates.hold(&identity("web"));
         let error = certificates.leaf(&identity("web")).await.unwrap_err();
         assert!(matches!(error, CertError::Unavailable { .. }), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_leaf_is_told_for_as_long_as_its_identity_is_held() {
+        let metrics = crate::telemetry::Metrics::install();
+        let stage = stage(0.5);
+        let told = || {
+            metrics
+                .render()
+                .contains("seconds{identity=\"spiffe://cluster.local/ns/shop/sa/told\"}")
+        };
+        let hold = stage.certificates.hold(&identity("told"));
+        stage.certificates.leaf(&identity("told")).await.unwrap();
+        assert!(told());
+        drop(hold);
+        settle().await;
+        assert!(!told());
+        let _hold = stage.certificates.hold(&identity("told"));
+        stage.certificates.leaf(&identity("told")).await.unwrap();
+        assert!(told(), "and again when it is held again");
     }
 
     #[tokio::test(start_paused = true)]

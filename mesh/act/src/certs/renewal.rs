@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{Authority, CertError, Leaf};
+use crate::telemetry::{Gauge, Transient};
 
 /// What time certificates are judged by. Tests move it.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -36,6 +37,12 @@ const CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// Somebody who wants a leaf that is missing does not wait for the backoff, but never causes attempts closer than this.
 const DEMAND_REST: Duration = Duration::from_secs(5);
+
+static EXPIRATION: Transient = Transient::new(
+    "weft_cert_expiration_timestamp_seconds",
+    "identity",
+    "When an identity's certificate ends, in seconds since 1970",
+);
 
 /// What is known of an identity's leaf.
 #[derive(Debug, Clone, Default)]
@@ -76,12 +83,13 @@ impl Renewal {
     /// Keeps a leaf fresh until it is aborted. `wanted` tells that a missing one is wanted now.
     pub(super) async fn keep(self: Arc<Self>, identity: Identity, state: watch::Sender<State>, wanted: Arc<Notify>) {
         let mut failures = 0;
+        let expiration = EXPIRATION.of(identity.to_string());
         loop {
             match self.fetch(&identity).await {
                 Ok(leaf) => {
                     failures = 0;
-                    let pause = self.publish(leaf, &state);
-                    self.sleep_until((self.clock)() + pause, &state).await;
+                    let pause = self.publish(leaf, &expiration, &state);
+                    self.sleep_until((self.clock)() + pause).await;
                 }
                 Err(error) => {
                     failures += 1;
@@ -91,7 +99,7 @@ impl Renewal {
                         wanted.notified().await;
                     };
                     tokio::select! {
-                        () = self.sleep_until(due, &state) => {}
+                        () = self.sleep_until(due) => {}
                         () = demand => {}
                     }
                 }
@@ -100,8 +108,8 @@ impl Renewal {
     }
 
     /// Publishes a leaf; says how long it is good for.
-    fn publish(&self, leaf: Leaf, state: &watch::Sender<State>) -> Duration {
-        announce(&leaf);
+    fn publish(&self, leaf: Leaf, expiration: &Gauge, state: &watch::Sender<State>) -> Duration {
+        announce(&leaf, expiration);
         let remaining = leaf.not_after.duration_since((self.clock)()).unwrap_or_default();
         state.send_replace(State {
             leaf: Some(Arc::new(leaf)),
@@ -126,16 +134,9 @@ impl Renewal {
         pause
     }
 
-    /// Sets the gauges. A series that nobody touches leaves `/metrics`, so it is done again at every look.
-    pub(super) fn measure(&self, leaf: Option<&Leaf>) {
+    /// Tells how many are held.
+    pub(super) fn measure(&self) {
         metrics::gauge!("weft_certs_held").set(self.held.load(Ordering::Relaxed));
-        let Some(leaf) = leaf else { return };
-        let end = leaf
-            .not_after
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        metrics::gauge!("weft_cert_expiration_timestamp_seconds", "identity" => leaf.identity.to_string())
-            .set(end.as_secs_f64());
     }
 
     async fn fetch(&self, identity: &Identity) -> Result<Leaf, CertError> {
@@ -159,12 +160,11 @@ impl Renewal {
         })
     }
 
-    async fn sleep_until(&self, due: SystemTime, state: &watch::Sender<State>) {
+    async fn sleep_until(&self, due: SystemTime) {
         while let Ok(left) = due.duration_since((self.clock)()) {
             if left.is_zero() {
                 return;
             }
-            self.measure(state.borrow().leaf.as_deref());
             sleep(left.min(CLOCK_STEP)).await;
         }
     }
@@ -185,13 +185,12 @@ impl Request {
     }
 }
 
-fn announce(leaf: &Leaf) {
+fn announce(leaf: &Leaf, expiration: &Gauge) {
     let since_epoch = leaf
         .not_after
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    metrics::gauge!("weft_cert_expiration_timestamp_seconds", "identity" => leaf.identity.to_string())
-        .set(since_epoch.as_secs_f64());
+    expiration.set(since_epoch.as_secs_f64());
     tracing::info!(
         identity = %leaf.identity,
         serial = %leaf.serial,

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use super::BUFFERED;
+
 /// What a flow may always hold: beyond the cap a pod's flows go on, slowly, so that its slow readers stop none of the
 /// others.
 pub const LEAST: usize = 4 * 1024;
@@ -40,13 +42,13 @@ impl Budget {
     }
 
     /// How many of `want` bytes a flow may take in next: what is left, and never less than [`LEAST`]. Less than was
-    /// wanted counts as the bound `pod-buffered` reached.
+    /// wanted counts as the bound reached.
     pub fn room(&self, want: usize) -> usize {
         let left = self.shared.most.saturating_sub(self.held());
         if left >= want {
             return want;
         }
-        metrics::counter!("weft_flows_slowed_total", "bound" => "pod-buffered").increment(1);
+        BUFFERED.slowed();
         left.max(LEAST).min(want)
     }
 
@@ -62,6 +64,24 @@ impl Budget {
     /// Bytes held now.
     pub fn held(&self) -> usize {
         self.shared.held.load(Relaxed)
+    }
+
+    /// Bytes that may be held.
+    pub fn most(&self) -> usize {
+        self.shared.most
+    }
+}
+
+impl Held {
+    /// So many are held instead. Costs nothing where that is as many.
+    pub fn set(&mut self, bytes: usize) {
+        let held = &self.budget.shared.held;
+        match bytes.checked_sub(self.bytes) {
+            Some(0) => return,
+            Some(more) => held.fetch_add(more, Relaxed),
+            None => held.fetch_sub(self.bytes - bytes, Relaxed),
+        };
+        self.bytes = bytes;
     }
 }
 
@@ -91,6 +111,12 @@ mod tests {
         let second = budget.hold(30_000);
         assert_eq!(budget.room(70_000), LEAST);
         assert_eq!(budget.room(10), 10);
+        let mut third = budget.hold(0);
+        third.set(5);
+        assert_eq!(budget.held(), 100_005);
+        third.set(2);
+        assert_eq!(budget.held(), 100_002);
+        drop(third);
         drop(first);
         assert_eq!(budget.room(256_000), 70_000);
         drop(second);

@@ -19,7 +19,7 @@ use super::{
     connect::refused_by_peer,
     core::{Broke, Flow, Shared, remember},
     driver::Driver,
-    frames::{Endpoint, Reason, Side},
+    frames::{Reason, Side},
     keepalive::keepalive,
     stream::Handle,
 };
@@ -67,8 +67,7 @@ pub(super) enum ConnectError {
 impl ClientTunnel {
     /// Speaks HTTP/2 over `transport`. The second value is to be spawned.
     pub(super) fn over(transport: Transport, surplus: bool, options: &TunnelOptions) -> (Self, Driving) {
-        let endpoint = Endpoint::<Flow>::new(Side::Client, options.frames(Side::Client));
-        let shared = Shared::new(endpoint, options.send_buffer);
+        let shared = Shared::new(Side::Client, options);
         let state = Arc::new(State {
             streams: AtomicUsize::new(0),
             opened: AtomicU64::new(0),

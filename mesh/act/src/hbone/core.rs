@@ -13,10 +13,11 @@ use http::Response;
 use tokio::sync::Notify;
 
 use super::{
-    StreamError, buffers,
+    BUFFERED, Budget, Held, STREAMS, StreamError, TunnelOptions, UNREAD, buffers,
     foreign::{Foreign, Malformed},
-    frames::{Endpoint, Event, Head, Outbox, Reason},
+    frames::{Endpoint, Event, Head, Outbox, Reason, Side},
     passage::Passage,
+    pressure::Pressure,
 };
 
 /// What one stream may send before the next in line has its turn, in bytes.
@@ -53,12 +54,25 @@ pub(super) struct Core {
     turns: VecDeque<u32>,
     /// Bytes that streams may send by turns they have.
     granted: usize,
-    /// Bytes that may wait to be written.
-    most_waiting: usize,
+    load: Load,
     /// The tunnel ends when its last stream does.
     pub(super) leaving: bool,
     /// Why it has ended.
     ended: Option<Arc<str>>,
+}
+
+/// What waits in a tunnel, and what may.
+#[derive(Debug)]
+struct Load {
+    /// Of the pod whose tunnel it is.
+    budget: Budget,
+    /// Bytes unread, and bytes that the connection does not take.
+    held: Held,
+    /// Those that it did not take last.
+    writing: usize,
+    pressure: Pressure,
+    /// Windows of a stream and of the tunnel, and bytes that may wait to be written, while there is no pressure.
+    most: (u32, u32, u32),
 }
 
 /// One stream as its user sees it.
@@ -130,8 +144,31 @@ impl Flow {
     }
 }
 
+impl Load {
+    fn new(options: &TunnelOptions) -> Self {
+        Self {
+            held: options.budget.hold(0),
+            writing: 0,
+            pressure: Pressure::of_pod(&options.budget),
+            budget: options.budget.clone(),
+            most: (options.stream_window, options.tunnel_window, options.send_buffer),
+        }
+    }
+
+    /// Bytes that may wait to be written.
+    fn most_waiting(&self) -> usize {
+        let bytes = usize::try_from(self.pressure.lessen(self.most.2)).unwrap_or(usize::MAX);
+        bytes.max(WORTHWHILE)
+    }
+}
+
 impl Shared {
-    pub(super) fn new(endpoint: Endpoint<Flow>, most_waiting: usize) -> Arc<Self> {
+    /// One side of a tunnel.
+    pub(super) fn new(side: Side, options: &TunnelOptions) -> Arc<Self> {
+        Self::over(Endpoint::new(side, options.frames(side)), options)
+    }
+
+    pub(super) fn over(endpoint: Endpoint<Flow>, options: &TunnelOptions) -> Arc<Self> {
         Arc::new(Self {
             core: Mutex::new(Core {
                 endpoint,
@@ -141,7 +178,7 @@ impl Shared {
                 awake: true,
                 turns: VecDeque::new(),
                 granted: 0,
-                most_waiting,
+                load: Load::new(options),
                 leaving: false,
                 ended: None,
             }),
@@ -162,12 +199,44 @@ impl Core {
         remember(&mut self.driver, context);
     }
 
-    /// The driver waits from now on, unless a stream on another thread gave it something to send just now.
-    pub(super) fn end_round(&mut self, blocked: bool) {
+    /// The driver waits from now on, unless a stream on another thread gave it something to send just now. `blocked`:
+    /// bytes on their way that the connection does not take.
+    pub(super) fn end_round(&mut self, blocked: Option<usize>) {
+        self.load.writing = blocked.map_or(0, |bytes| bytes + self.endpoint.out.len());
+        self.settle();
         self.awake = false;
-        if !blocked && !self.endpoint.out.is_empty() {
+        if blocked.is_none() && !self.endpoint.out.is_empty() {
             self.kick();
         }
+    }
+
+    /// Counts what waits here, and has the peer send less ahead the more that is.
+    fn settle(&mut self) {
+        self.recount();
+        let (load, unread) = (&mut self.load, self.endpoint.unread());
+        let (stream, tunnel, _) = load.most;
+        let before = load.pressure;
+        load.pressure = before.next(&load.budget, unread, tunnel);
+        if load.pressure > before {
+            let pods = load.pressure == Pressure::of_pod(&load.budget);
+            if pods { BUFFERED } else { UNREAD }.slowed();
+        }
+        if let refused @ 1.. = std::mem::take(&mut self.endpoint.turned_away) {
+            STREAMS.refused_silently(refused);
+        }
+        if self.endpoint.allow(load.pressure.lessen(stream)) {
+            self.endpoint.lend();
+        }
+    }
+
+    fn recount(&mut self) {
+        self.load.held.set(self.endpoint.unread() + self.load.writing);
+    }
+
+    /// Bytes of a stream were passed on.
+    pub(super) fn release(&mut self, number: u32, bytes: usize) {
+        self.endpoint.release(number, bytes);
+        self.recount();
     }
 
     /// Has the driver look at what is to be sent, once in this round of the runtime's loop.
@@ -324,7 +393,8 @@ impl Core {
             flow.granted = want.min(credit).min(available);
             self.granted += flow.granted;
         }
-        Poll::Ready(Ok(flow.granted.min(want)))
+        // The peer may have taken back a part of what a turn was given for.
+        Poll::Ready(Ok(flow.granted.min(want).min(credit)))
     }
 
     /// A stream has sent bytes of its turn.
@@ -366,7 +436,7 @@ impl Core {
     /// Bytes that a turn may have now.
     fn available(&self) -> usize {
         let waiting = self.endpoint.out.len() + self.granted;
-        let room = self.most_waiting.saturating_sub(waiting);
+        let room = self.load.most_waiting().saturating_sub(waiting);
         if room < WORTHWHILE && waiting > 0 {
             return 0;
         }
@@ -381,6 +451,7 @@ impl Core {
                 self.turns.retain(|other| *other != number);
             }
         }
+        self.recount();
         self.pump();
         self.kick();
     }

@@ -69,7 +69,7 @@ impl Driver {
                 self.parting.insert(Parting::new(why)).poll(&mut self.wire, context)
             }
             Poll::Pending => {
-                core.end_round(self.blocked);
+                core.end_round(self.blocked.then(|| self.wire.waiting()));
                 Poll::Pending
             }
         }

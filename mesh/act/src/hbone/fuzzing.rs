@@ -12,7 +12,7 @@ use super::{
     Incoming, Receiver, Sender, Stream, Traceparent, TunnelOptions,
     connect::{authority, forwarded_host, refused_by_peer},
     core::{Flow, Shared},
-    frames::{Endpoint, Fault, Side},
+    frames::{Fault, Side},
     intake::Batch,
     stream::Handle,
 };
@@ -112,10 +112,9 @@ impl Game {
             send_buffer: 30_000,
             ..TunnelOptions::default()
         };
-        let endpoint = Endpoint::<Flow>::new(side, options.frames(side));
         Self {
             side,
-            shared: Shared::new(endpoint, options.send_buffer),
+            shared: Shared::new(side, &options),
             held: Vec::new(),
         }
     }
@@ -286,8 +285,9 @@ impl Game {
         match how % 6 {
             0 => self.shared.lock().drain(),
             1 => self.shared.lock().leave(),
-            2 => self.shared.lock().endpoint.forgive(),
+            2 => drop(self.shared.lock().endpoint.forgive()),
             3 => self.shared.lock().endpoint.ping(*b"whatever"),
+            4 => self.shared.lock().end_round(None),
             _ => self.sent(),
         }
     }

@@ -59,12 +59,16 @@ impl AsyncWrite for StreamIo {
         if from.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let credit = ready!(self.sender.poll_credit(context, from.len().min(PIECE)))?;
-        let piece = from.get(..credit).unwrap_or(from);
-        let sent = self.sender.send(piece);
-        self.sender.give_back();
-        sent?;
-        Poll::Ready(Ok(piece.len()))
+        loop {
+            let credit = ready!(self.sender.poll_credit(context, from.len().min(PIECE)))?;
+            let sent = self.sender.send(from.get(..credit).unwrap_or(from));
+            self.sender.give_back();
+            match sent? {
+                // The peer has taken its credit back: it is to be waited for.
+                0 => {}
+                sent => return Poll::Ready(Ok(sent)),
+            }
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

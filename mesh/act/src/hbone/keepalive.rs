@@ -17,7 +17,11 @@ pub(super) async fn keepalive(shared: Arc<Shared>, options: TunnelOptions) -> Ar
         tick.tick().await;
         {
             let mut core = shared.lock();
-            core.endpoint.forgive();
+            if let Err(fault) = core.endpoint.forgive() {
+                core.endpoint.go_away(fault.0);
+                core.kick();
+                return fault.to_string().into();
+            }
             core.endpoint.ping(ALIVE);
             core.kick();
         }

@@ -9,6 +9,7 @@
 //! came in straight to the socket at the end of a stream; a relay reads that socket straight into what the tunnel
 //! will send.
 
+mod bounds;
 mod budget;
 mod buffers;
 mod client;
@@ -28,6 +29,7 @@ mod patience;
 mod pipe;
 mod plain;
 mod pool;
+mod pressure;
 mod relay;
 mod server;
 mod socket;
@@ -37,13 +39,14 @@ mod tests;
 mod transport;
 mod turn;
 
+pub use bounds::{BUFFERED, HEAD, STREAMS, TUNNELS, UNREAD};
 pub use budget::{Budget, Held, LEAST};
 pub use connect::{Connect, Traceparent, baggage, printable};
 pub use io::StreamIo;
 pub use options::TunnelOptions;
 pub use patience::Patience;
 pub use plain::relay_plain;
-pub use pool::{Key, Pool, PoolOptions, TUNNELS, Target};
+pub use pool::{Key, Pool, PoolOptions, Target};
 pub use relay::relay;
 pub use server::{Incoming, Tunnel};
 pub use stream::{Receiver, Sender, Stream, StreamError};

@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    pin::pin,
+    pin::Pin,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -100,20 +100,20 @@ impl Drop for Fragile {
 }
 
 /// Runs both directions to their end, or until patience ends, or `stop` resolves. `gone` resolves when the side
-/// whose direction `forth` has ended dies altogether.
+/// whose direction `forth` has ended dies altogether. All are lent: a future that is handed on by value has its room
+/// twice, in whoever hands it on and here, and there are as many of these as connections.
 pub(super) async fn both(
-    forth: impl Future<Output = Result<(), Broken>>,
-    back: impl Future<Output = Result<(), Broken>>,
-    gone: impl Future<Output = Broken>,
-    stop: impl Future<Output = Outcome>,
+    mut forth: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+    mut back: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+    gone: Pin<&mut impl Future<Output = Broken>>,
+    stop: Pin<&mut impl Future<Output = Outcome>>,
     (progress, patience, count): (&Progress, &Patience, Count<'_>),
 ) -> Outcome {
     let mut counted = (0, 0);
     let outcome = {
         let directions = async {
-            let (mut forth, mut back) = (pin!(forth), pin!(back));
             tokio::select! {
-                ended = &mut forth => {
+                ended = forth.as_mut() => {
                     ended?;
                     progress.half_closed.store(true, Relaxed);
                     tokio::select! {
@@ -121,7 +121,7 @@ pub(super) async fn both(
                         broken = gone => Err(broken),
                     }
                 }
-                ended = &mut back => {
+                ended = back.as_mut() => {
                     ended?;
                     progress.half_closed.store(true, Relaxed);
                     forth.await

@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     io,
+    pin::pin,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -32,10 +33,10 @@ pub async fn relay_plain(
     let (mut client, mut server) = (Fragile::new(client), Fragile::new(server));
     let progress = Progress::default();
     let outcome = both(
-        pump(&client.socket, &server.socket, &progress.forth, patience),
-        pump(&server.socket, &client.socket, &progress.back, patience),
-        errored(&client.socket),
-        stop,
+        pin!(pump(&client.socket, &server.socket, &progress.forth, patience)),
+        pin!(pump(&server.socket, &client.socket, &progress.back, patience)),
+        pin!(errored(&client.socket)),
+        pin!(stop),
         (&progress, patience, count),
     )
     .await;

@@ -20,25 +20,17 @@ use futures_util::{
 use tokio::time::timeout;
 
 use super::{
-    Connect, Stream, Transport, TunnelOptions,
+    Connect, Stream, TUNNELS, Transport, TunnelOptions,
     client::{ClientTunnel, ConnectError, Slot, connect as ask},
 };
 use crate::{
     certs::Leaf,
     net::Dialer,
-    telemetry::Bound,
     tls::{self, TlsError},
 };
 
 /// Tunnels lost under one CONNECT before its caller is told.
 const MOST_LOST: usize = 3;
-
-/// Tunnels of one pool.
-pub const TUNNELS: Bound = Bound {
-    name: "pod-tunnels",
-    flag: "--pod-tunnels",
-    what: "tunnels of one pod are open",
-};
 
 /// Everything that makes two tunnels different. Always compared as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

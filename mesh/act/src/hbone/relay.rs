@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io::IoSlice,
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
 };
@@ -30,7 +31,8 @@ const SLICES: usize = 64;
 
 /// Passes everything between a socket and a stream until both sides have finished, with half-close and reset as
 /// what they are. `count` is told of bytes from the socket and to it since the last call, on each tick and at
-/// the end. When `stop` resolves before that, or the future is dropped, both sides are reset.
+/// the end. When `stop` resolves before that, or the future is dropped, both sides are reset. Whoever has many of
+/// these lends `stop`, pinned: handed on by value it would have its room twice.
 ///
 /// What the socket sends is read straight into what the tunnel will send; what comes in, the tunnel's driver writes
 /// straight to the socket, and only what that does not take at once waits here.
@@ -45,10 +47,10 @@ pub async fn relay(
     let (mut receiver, mut sender) = stream.split();
     receiver.lead_to(&passage);
     let outcome = both(
-        upload(&mut sender, &passage),
-        poll_fn(|context| receiver.poll_download(context, &passage)),
-        errored(&passage.socket),
-        stop,
+        pin!(upload(&mut sender, &passage)),
+        pin!(poll_fn(|context| receiver.poll_download(context, &passage))),
+        pin!(errored(&passage.socket)),
+        pin!(stop),
         (&passage.progress, patience, count),
     )
     .await;
@@ -171,7 +173,7 @@ impl Receiver {
             let written = written.unwrap_or_default();
             passage.progress.back(written);
             advance(&mut flow.queue, written);
-            core.endpoint.release(number, written);
+            core.release(number, written);
             core.kick();
         }
     }

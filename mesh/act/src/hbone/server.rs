@@ -17,11 +17,11 @@ use tokio::{
 };
 
 use super::{
-    Stream, StreamError, Traceparent, Transport, TunnelOptions,
+    HEAD, Stream, StreamError, Traceparent, Transport, TunnelOptions,
     connect::{authority, forwarded_host, refused},
-    core::{Flow, Shared},
+    core::Shared,
     driver::Driver,
-    frames::{Endpoint, Head, Side},
+    frames::{Head, Side},
     keepalive::keepalive,
     stream::Handle,
 };
@@ -82,8 +82,7 @@ impl Tunnel {
     /// # Errors
     /// When the peer speaks something else.
     pub async fn over(transport: Transport, options: &TunnelOptions) -> Result<Self, Refusal> {
-        let endpoint = Endpoint::<Flow>::new(Side::Server, options.frames(Side::Server));
-        let shared = Shared::new(endpoint, options.send_buffer);
+        let shared = Shared::new(Side::Server, options);
         let mut driver = Driver::new(shared.clone(), transport.wire);
         let spoken = poll_fn(|context| match driver.poll(context) {
             Poll::Ready(why) => Poll::Ready(Err(why)),
@@ -142,10 +141,7 @@ impl Incoming {
                 let authority = authority(&request);
                 (request.into_parts().0.headers, authority)
             }
-            Head::TooLong(most) => {
-                let why = format!("the head of the CONNECT is longer than {most} bytes");
-                (HeaderMap::new(), malformed(why))
-            }
+            Head::TooLong(most) => (HeaderMap::new(), malformed(HEAD.refused(most))),
         };
         Self {
             headers,

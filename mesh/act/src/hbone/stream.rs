@@ -174,7 +174,7 @@ impl Receiver {
         let bytes = bytes.min(self.owed);
         self.owed -= bytes;
         let mut core = self.handle.shared.lock();
-        core.endpoint.release(self.handle.number, bytes);
+        core.release(self.handle.number, bytes);
         if !core.endpoint.out.is_empty() {
             core.kick();
         }
@@ -190,7 +190,7 @@ impl Drop for Receiver {
         };
         flow.deaf = true;
         let lost = flow.queue.drain(..).map(|chunk| chunk.len()).sum();
-        core.endpoint.release(self.handle.number, lost);
+        core.release(self.handle.number, lost);
         core.kick();
     }
 }
@@ -215,11 +215,11 @@ impl Sender {
         self.handle.shared.lock().give_back(self.handle.number);
     }
 
-    /// Sends a chunk no longer than the credit.
+    /// Sends a chunk no longer than the credit, and says how much of it: less where the peer has taken credit back since.
     ///
     /// # Errors
     /// When the stream was reset or its tunnel broke.
-    pub fn send(&mut self, chunk: &[u8]) -> Result<(), StreamError> {
+    pub fn send(&mut self, chunk: &[u8]) -> Result<usize, StreamError> {
         let number = self.handle.number;
         let mut core = self.handle.shared.lock();
         if let Some(broke) = core.endpoint.user(number).and_then(|flow| flow.broken.clone()) {
@@ -228,10 +228,7 @@ impl Sender {
         core.widen(chunk.len());
         let sent = core.endpoint.send(number, chunk);
         core.spend(number, sent);
-        if sent < chunk.len() {
-            return Err(StreamError::Reset("more than its credit was sent".into()));
-        }
-        Ok(())
+        Ok(sent)
     }
 
     /// Sends a chunk of any length, waiting for credit as needed.
@@ -242,9 +239,8 @@ impl Sender {
         let mut rest = &*chunk;
         while !rest.is_empty() {
             let credit = self.credit(rest.len()).await?;
-            let (piece, after) = rest.split_at_checked(credit).unwrap_or((rest, &[]));
-            self.send(piece)?;
-            rest = after;
+            let sent = self.send(rest.get(..credit).unwrap_or(rest))?;
+            rest = rest.get(sent..).unwrap_or_default();
         }
         self.give_back();
         Ok(())

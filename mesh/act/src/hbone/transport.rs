@@ -218,6 +218,11 @@ impl Wire {
         matches!(&self.way, Way::Secured(secured) if secured.1.owes())
     }
 
+    /// Bytes that are to be written and were not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.segments.iter().map(|segment| segment.end - segment.sent).sum()
+    }
+
     /// Says that nothing more will be written.
     pub(super) fn close(&mut self) -> io::Result<()> {
         match &mut self.way {

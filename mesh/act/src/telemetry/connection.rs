@@ -43,7 +43,8 @@ pub enum Outcome {
 /// A connection being told of. Counted as opened when made. Dropped without [`Connection::finish`], it ends
 /// as [`Outcome::Drained`], so that no path forgets its log line.
 pub struct Connection {
-    labels: FlowLabels,
+    /// Apart, so that whoever hands it on before keeps room for a pointer alone.
+    labels: Box<FlowLabels>,
     meters: Arc<Meters>,
     opened: Instant,
     sent: u64,
@@ -61,7 +62,8 @@ struct Meters {
 
 impl Connection {
     /// A connection opens.
-    pub fn open(labels: FlowLabels) -> Self {
+    pub fn open(labels: impl Into<Box<FlowLabels>>) -> Self {
+        let labels = labels.into();
         let told = Told::in_force();
         let meters = METERS.handles(
             labels.key(told),

@@ -30,6 +30,18 @@ const COUNTERS: &[(&str, &str)] = &[
         "Connections and requests that a dry-run policy would have refused, by policy",
     ),
     (
+        "weft_connections_refused_total",
+        "Connections, streams, requests and queries refused because a bound was reached, by bound",
+    ),
+    (
+        "weft_flows_slowed_total",
+        "Times a flow was given less than it would have taken because a bound was reached, by bound",
+    ),
+    (
+        "weft_forgotten_early_total",
+        "Times something was forgotten early because a bound was reached, by bound",
+    ),
+    (
         "weft_access_log_lines_dropped_total",
         "Access log lines beyond --access-log-rate, of flows that ended and of those refused or cut",
     ),
@@ -59,10 +71,6 @@ const GAUGES: &[(&str, &str)] = &[
     ("istio_tcp_sockets_open", "Connections open now, by reporter"),
     ("weft_metric_series", "Label sets held, by family"),
     ("weft_certs_held", "Identities whose certificates this process holds"),
-    (
-        "weft_cert_expiration_timestamp_seconds",
-        "When an identity's certificate ends, in seconds since 1970",
-    ),
     ("weft_config_objects", "Objects known, by kind"),
     ("weft_config_connected", "1 while a kind is watched"),
     (

@@ -13,7 +13,7 @@ use std::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 
-use super::{descriptions, logs, options::Told};
+use super::{descriptions, logs, options::Told, transient};
 
 /// A series nobody touched for this long leaves `/metrics`.
 const IDLE: Duration = Duration::from_secs(600);
@@ -51,7 +51,9 @@ impl Metrics {
 
     /// Everything measured, in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.prometheus.render()
+        let mut text = self.prometheus.render();
+        transient::render(&mut text);
+        text
     }
 
     /// Drains histograms and drops idle handles; to be called every 5 s, else memory grows with traffic.

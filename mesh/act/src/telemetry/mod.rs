@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod options;
 mod request;
+mod transient;
 
 pub use access::AccessLog;
 pub use bound::Bound;
@@ -20,3 +21,4 @@ pub use logs::{LogFormat, LogOptions, Logs};
 pub use metrics::Metrics;
 pub use options::FlowOptions;
 pub use request::RequestRecord;
+pub use transient::{Gauge, Transient};

@@ -13,7 +13,8 @@ use crate::config::objects::{FieldError, Metadata};
 
 const NETWORKS: &str = "weft.dev/exclude-outbound-cidrs";
 const PORTS: &str = "weft.dev/exclude-outbound-ports";
-/// Most things one annotation may exclude.
+/// Most things one annotation may exclude. No flag: the agent, the ztunnel and `weft check` read the same annotation,
+/// and must not differ in what it means. A longer one is a problem that names the bound.
 const MOST: usize = 32;
 const KEPT: &str = "nothing is excluded by it";
 

@@ -5,7 +5,7 @@ use std::io::{self, IoSliceMut};
 use http::{HeaderMap, Request, Response};
 
 use super::{
-    Endpoint, Reason, Side, encoder,
+    Endpoint, Fault, Reason, Side, encoder,
     stream::{By, Stream},
     wire::{FrameHeader, flag, kind},
 };
@@ -164,8 +164,9 @@ impl<T> Endpoint<T> {
         };
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(stream.unreleased);
         stream.unreleased -= bytes;
+        self.unread -= bytes;
         let wanted = !stream.ended_there && stream.reset.is_none();
-        let raise = stream.receive.release(bytes).filter(|_| wanted);
+        let raise = stream.receive.release(bytes, u32::MAX).filter(|_| wanted);
         if let Some(raise) = raise {
             self.frame(kind::WINDOW_UPDATE, 0, number, &raise.to_be_bytes());
         }
@@ -194,6 +195,7 @@ impl<T> Endpoint<T> {
         if stream.reset == Some(By::Us) {
             self.remember(number);
         }
+        self.unread -= stream.unreleased;
         self.give_back(stream.unreleased);
         Some(stream.user)
     }
@@ -241,7 +243,17 @@ impl<T> Endpoint<T> {
     }
 
     /// Forgives what cost us and moved nothing; to be called at steady intervals of some seconds.
-    pub(in crate::hbone) fn forgive(&mut self) {
+    ///
+    /// # Errors
+    /// When the peer has not said for two intervals that it knows what we told it (RFC 9113 6.5.3).
+    pub(in crate::hbone) fn forgive(&mut self) -> Result<(), Fault> {
         self.nuisances = 0;
+        if self.awaited.is_overdue() {
+            return Err(Fault(
+                Reason::SETTINGS_TIMEOUT,
+                "the peer does not acknowledge our SETTINGS",
+            ));
+        }
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use http::Response;
 
 use super::{
     Head, Outbox, Reason, Settings, Side,
+    credit::Awaited,
     decoder::Decoder,
     encoder::Encoder,
     input::{Block, Phase},
@@ -90,6 +91,12 @@ pub(in crate::hbone) struct Endpoint<T> {
     /// What we may send on all streams together.
     pub(super) send: i64,
     pub(super) receive: Window,
+    /// What the peer may send on all streams together beyond [`Settings::window`], while as much is unread.
+    pub(super) lent: u32,
+    /// Received, and not passed on yet, on all streams.
+    pub(super) unread: u32,
+    /// What the peer is to acknowledge.
+    pub(super) awaited: Awaited,
     pub(super) streams: Streams<T>,
     /// The next stream that we open.
     pub(super) next: u32,
@@ -101,6 +108,8 @@ pub(in crate::hbone) struct Endpoint<T> {
     pub(super) serving: Option<u32>,
     /// The peer takes no more streams.
     pub(super) refused: bool,
+    /// Streams that were refused because as many as may be were open, to be told of.
+    pub(in crate::hbone) turned_away: u64,
     pub(super) nuisances: u32,
 }
 
@@ -122,12 +131,16 @@ impl<T> Endpoint<T> {
             introduced: false,
             send: i64::from(INITIAL_WINDOW),
             receive: Window::new(settings.window.max(INITIAL_WINDOW)),
+            lent: 0,
+            unread: 0,
+            awaited: Awaited::default(),
             streams: Streams::default(),
             next: 1,
             last: 0,
             forgotten: VecDeque::new(),
             serving: None,
             refused: false,
+            turned_away: 0,
             nuisances: 0,
             settings,
         };
@@ -150,13 +163,6 @@ impl<T> Endpoint<T> {
         };
         self.out.extend(&header.bytes());
         self.out.extend(payload);
-    }
-
-    /// Credit of the connection that nobody will release otherwise.
-    pub(super) fn give_back(&mut self, bytes: u32) {
-        if let Some(raise) = self.receive.release(bytes) {
-            self.frame(kind::WINDOW_UPDATE, 0, 0, &raise.to_be_bytes());
-        }
     }
 
     /// Remembers that a stream was reset by us.

@@ -109,6 +109,7 @@ impl<T: Default> Endpoint<T> {
             this.nuisance()
         };
         if self.streams.len() >= usize::try_from(self.settings.streams).unwrap_or(usize::MAX) {
+            self.turned_away += 1;
             return refused(self, Reason::REFUSED_STREAM);
         }
         let Ok(head) = fields.request() else {

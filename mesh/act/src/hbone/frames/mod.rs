@@ -5,6 +5,7 @@
 //! and what is not lawful ends the stream or the connection, as the RFC says.
 
 mod commands;
+mod credit;
 mod decoder;
 mod encoder;
 mod endpoint;

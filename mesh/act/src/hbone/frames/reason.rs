@@ -10,6 +10,7 @@ impl Reason {
     pub(in crate::hbone) const NO_ERROR: Self = Self(0);
     pub(in crate::hbone) const PROTOCOL_ERROR: Self = Self(1);
     pub(in crate::hbone) const FLOW_CONTROL_ERROR: Self = Self(3);
+    pub(in crate::hbone) const SETTINGS_TIMEOUT: Self = Self(4);
     pub(in crate::hbone) const STREAM_CLOSED: Self = Self(5);
     pub(in crate::hbone) const FRAME_SIZE_ERROR: Self = Self(6);
     pub(in crate::hbone) const REFUSED_STREAM: Self = Self(7);

@@ -240,6 +240,7 @@ impl<T: Default> Endpoint<T> {
         match self.streams.get_mut(&data.stream) {
             Some(stream) if stream.reset.is_none() => {
                 stream.unreleased += length;
+                self.unread += length;
                 Some(Event::Data(data.stream, bytes))
             }
             // Nobody reads it any more.
@@ -254,6 +255,7 @@ impl<T: Default> Endpoint<T> {
     fn release_received(&mut self, number: u32, bytes: u32) {
         if let Some(stream) = self.streams.get_mut(&number).filter(|it| it.reset.is_none()) {
             stream.unreleased += bytes;
+            self.unread += bytes;
             self.release(number, usize::try_from(bytes).unwrap_or(usize::MAX));
         } else {
             self.give_back(bytes);
@@ -315,7 +317,7 @@ impl<T: Default> Endpoint<T> {
 
     fn settings(&mut self, header: FrameHeader, body: &[u8]) -> Result<(), Fault> {
         if header.has(flag::ACK) {
-            return self.nuisance();
+            return self.acknowledged();
         }
         if self.introduced {
             self.nuisance()?;

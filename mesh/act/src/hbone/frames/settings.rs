@@ -14,7 +14,7 @@ pub(in crate::hbone) enum Side {
 /// What we allow the peer.
 #[derive(Debug, Clone)]
 pub(in crate::hbone) struct Settings {
-    /// What it may send on one stream before we have passed it on, in bytes.
+    /// What it may send on one stream before we have passed it on, in bytes; for now.
     pub(in crate::hbone) stream_window: u32,
     /// What it may send on all streams together, in bytes; at least HTTP/2's 65,535.
     pub(in crate::hbone) window: u32,
@@ -74,12 +74,18 @@ impl Settings {
             (id::MAX_FRAME_SIZE, self.frame),
             (id::MAX_HEADER_LIST_SIZE, self.head),
         ];
-        let one = |(id, value): (u16, u32)| {
-            let ([a, b], [c, d, e, f]) = (id.to_be_bytes(), value.to_be_bytes());
-            [a, b, c, d, e, f]
-        };
-        all.into_iter().flat_map(one).collect()
+        all.into_iter().flat_map(entry).collect()
     }
+
+    /// The payload of SETTINGS that change a stream's window alone.
+    pub(super) fn window(bytes: u32) -> [u8; 6] {
+        entry((id::INITIAL_WINDOW_SIZE, bytes))
+    }
+}
+
+fn entry((id, value): (u16, u32)) -> [u8; 6] {
+    let ([a, b], [c, d, e, f]) = (id.to_be_bytes(), value.to_be_bytes());
+    [a, b, c, d, e, f]
 }
 
 impl Allowed {

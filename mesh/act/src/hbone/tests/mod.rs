@@ -1,5 +1,6 @@
 //! Tunnels in memory: a pool on one side, a server on the other.
 
+mod load;
 mod pool;
 mod relay;
 mod streams;

@@ -16,7 +16,7 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(30);
 
-async fn sockets() -> (TcpStream, TcpStream) {
+pub(super) async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let near = TcpStream::connect(listener.local_addr().expect("bound"))
         .await

@@ -95,7 +95,10 @@ async fn credit_bounds_what_is_sent_to_a_reader_that_does_not_read() {
         sent += credit;
     }
     let options = TunnelOptions::default();
-    assert!(sent >= MIB && sent <= MIB + options.send_buffer + PIPE, "{sent}");
+    assert!(
+        sent >= MIB && sent <= MIB + options.send_buffer as usize + PIPE,
+        "{sent}"
+    );
     drop(near);
 }
 

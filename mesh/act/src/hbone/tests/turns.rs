@@ -25,7 +25,7 @@ fn tunnel(streams: usize) -> (Arc<Shared>, Vec<u32>) {
     let numbers = (0..streams)
         .map(|_| endpoint.open(&request, Flow::default()).expect("opens"))
         .collect();
-    let shared = Shared::new(endpoint, options.send_buffer);
+    let shared = Shared::over(endpoint, &options);
     shared.lock().take_out();
     (shared, numbers)
 }
@@ -94,6 +94,6 @@ fn what_waits_to_be_written_is_bounded() {
         }
     }
     let waiting = shared.lock().endpoint.out.len();
-    let most = TunnelOptions::default().send_buffer;
+    let most = TunnelOptions::default().send_buffer as usize;
     assert!(waiting > most / 2 && waiting <= most + most / 8, "{waiting}");
 }

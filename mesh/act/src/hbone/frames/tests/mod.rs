@@ -1,6 +1,7 @@
 //! Connections fed by hand, by chance, by one another, and by the h2 crate.
 
 mod blocks;
+mod credit;
 mod faults;
 mod floods;
 mod peers;
@@ -114,11 +115,19 @@ fn is_reset<T>(endpoint: &mut Endpoint<T>, stream: u32, reason: Reason) -> bool 
     frames(&sent(endpoint)).contains(&(kind::RST_STREAM, 0, stream, reason.0.to_be_bytes().to_vec()))
 }
 
-/// A server that was greeted.
+/// A server that was greeted, and whose greeting the peer knows.
 fn server() -> Endpoint<()> {
     let mut server = Endpoint::new(Side::Server, settings());
     assert_eq!(
-        fed(&mut server, &[&PREFACE[..], &frame(kind::SETTINGS, 0, 0, &[])].concat()),
+        fed(
+            &mut server,
+            &[
+                &PREFACE[..],
+                &frame(kind::SETTINGS, 0, 0, &[]),
+                &frame(kind::SETTINGS, 1, 0, &[])
+            ]
+            .concat()
+        ),
         []
     );
     sent(&mut server);
@@ -128,7 +137,13 @@ fn server() -> Endpoint<()> {
 /// A client that was greeted.
 fn client() -> Endpoint<()> {
     let mut client = Endpoint::new(Side::Client, settings());
-    assert_eq!(fed(&mut client, &frame(kind::SETTINGS, 0, 0, &[])), []);
+    assert_eq!(
+        fed(
+            &mut client,
+            &[frame(kind::SETTINGS, 0, 0, &[]), frame(kind::SETTINGS, 1, 0, &[])].concat()
+        ),
+        []
+    );
     sent(&mut client);
     client
 }

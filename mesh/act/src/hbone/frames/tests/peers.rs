@@ -16,6 +16,7 @@ enum Step {
     Release(bool, usize, usize),
     Finish(bool, usize),
     Reset(bool, usize),
+    Allow(bool, usize),
     Move(bool, usize),
 }
 
@@ -28,6 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (side, stream.clone(), bytes.clone()).prop_map(|(side, stream, bytes)| Step::Release(side, stream, bytes)),
         1 => (side, stream.clone()).prop_map(|(side, stream)| Step::Finish(side, stream)),
         1 => (side, stream).prop_map(|(side, stream)| Step::Reset(side, stream)),
+        2 => (side, 1usize..100_000).prop_map(|(side, window)| Step::Allow(side, window)),
         8 => (side, bytes).prop_map(|(side, bytes)| Step::Move(side, bytes)),
     ]
 }
@@ -129,7 +131,15 @@ impl World {
                 self.flow(by, stream).reset = true;
                 self.flow(!by, stream).reset = true;
             }
+            Step::Allow(by, window) => self.allow(by, window),
             Step::Move(by, bytes) => self.carry(by, bytes),
+        }
+    }
+
+    fn allow(&mut self, by: bool, window: usize) {
+        let end = &mut self.ends[usize::from(by)];
+        if end.allow(window as u32) {
+            end.lend();
         }
     }
 
@@ -203,7 +213,8 @@ proptest! {
         }
         world.settle();
         if world.ends[0].open(&request(), ()).is_ok() {
-            prop_assert!(world.ends[0].credit() > 200_000, "{}", world.ends[0].credit());
+            prop_assert!(world.ends[0].credit() > 300_000, "{}", world.ends[0].credit());
+            prop_assert!(world.ends[0].credit() <= 400_000, "nothing stays lent");
         }
     }
 }
@@ -294,6 +305,54 @@ async fn the_h2_crate_as_client_gets_back_what_it_sends() {
             .expect("ends")
             .expect("runs");
     }
+}
+
+#[tokio::test]
+async fn the_h2_crate_keeps_to_windows_that_shrink_and_grow() {
+    let (near, mut far) = tokio::io::duplex(50_000);
+    let (client, connection) = h2::client::handshake(near).await.expect("speaks HTTP/2");
+    tokio::spawn(async move { connection.await.expect("we break no rule") });
+    let sending = tokio::spawn(async move {
+        let request = Request::builder().method("CONNECT").uri("10.0.0.1:80").body(());
+        let mut client = client.ready().await.expect("open");
+        let (answer, mut body) = client.send_request(request.expect("valid"), false).expect("asks");
+        body.send_data(vec![7; 3_000_000].into(), true).expect("sends");
+        let mut answer = answer.await.expect("answers").into_body();
+        while let Some(chunk) = answer.data().await {
+            assert_eq!(chunk.expect("lives"), "");
+        }
+    });
+    let mut endpoint = Endpoint::<()>::new(Side::Server, settings());
+    let (mut buffer, mut unread, mut got, mut round) = (vec![0; 30_000], 0, 0, 0);
+    let mut ended = false;
+    while !ended {
+        let out = sent(&mut endpoint);
+        far.write_all(&out).await.expect("lives");
+        let read = tokio::select! {
+            read = far.read(&mut buffer) => read.expect("lives"),
+            // Nothing more comes by this window.
+            () = tokio::time::sleep(std::time::Duration::from_millis(20)) => 0,
+        };
+        for event in fed(&mut endpoint, &buffer[..read]) {
+            match event {
+                Seen::Opened(stream, _) => assert!(endpoint.answer(stream, &Response::new(()), false)),
+                Seen::Data(_, bytes) => unread += bytes.len(),
+                Seen::Ended(_) => ended = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        got += read;
+        round += 1;
+        let window = [100_000, 1000, 30_000, 0][round / 8 % 4];
+        endpoint.allow(window);
+        if read == 0 {
+            endpoint.release(1, std::mem::take(&mut unread));
+        }
+        assert!(round < 100_000, "it goes on: {got}");
+    }
+    endpoint.finish(1);
+    far.write_all(&sent(&mut endpoint)).await.expect("lives");
+    sending.await.expect("ends in order");
 }
 
 #[tokio::test]
