@@ -202,7 +202,7 @@ pub(crate) async fn api_server(client: &Client) -> Result<Reader, String> {
         capture_is_told: true,
         ..MeshSettings::default()
     };
-    let read = kubernetes::read_once(client, settings, &Scope::Proxy).await;
+    let read = kubernetes::read_once(client, settings, &Scope::Ztunnel).await;
     read.map_err(|error| error.to_string())
 }
 

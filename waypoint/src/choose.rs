@@ -9,15 +9,18 @@ use std::{
 
 use decide::{
     forward,
-    hop::{Bound, Candidate, Hop, candidates, hop, hop_to_candidate},
-    model::{Decider, Identity, PolicySet, Refusal, Service, ServiceKey, WaypointKey, Workload, ports},
+    hop::{Bound, Candidate, Hop, candidates_at, hop, hop_to_candidate, hop_to_external},
+    model::{Decider, ExternalService, Identity, PolicySet, Refusal, Service, WaypointKey, Workload, ports},
     pick::{Choice, pick},
     route::{Route, route},
     snapshot::Snapshot,
     verdict::{Client, Facts, Request, Verdict, dry_run, verdict},
 };
 
-use crate::reach::{Destination, Tunnel};
+use crate::{
+    outside::Unresolved,
+    reach::{Destination, Tunnel},
+};
 
 /// Everything that is known of who asks for what.
 #[derive(Clone, Copy)]
@@ -40,6 +43,19 @@ pub(crate) struct Asked<'a> {
     pub(crate) request: Option<Request<'a>>,
 }
 
+/// Where it goes, or what must be asked first.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made, once a request"
+)]
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Choosing {
+    /// There.
+    Chosen(Chosen),
+    /// To a host outside the mesh that is to be resolved.
+    Unresolved(Unresolved),
+}
+
 /// Where it goes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Chosen {
@@ -49,8 +65,8 @@ pub(crate) struct Chosen {
     pub(crate) endpoint: SocketAddr,
     /// The workload there, if a pod.
     pub(crate) workload: Option<Arc<Workload>>,
-    /// The Service it belongs to.
-    pub(crate) service: Option<ServiceKey>,
+    /// Whether that is of the mesh: who is not is told nothing of who asks.
+    pub(crate) inside: bool,
     /// What the policies said.
     pub(crate) judged: Judged,
     /// The route's rule, if one applied.
@@ -73,11 +89,23 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// The refusal.
-    pub(crate) fn choose(&self, routing: u64, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
-        let (service, port) = match self.bound {
-            Bound::Service(service, port) => (service, *port),
-            Bound::Workload(workload, port) => return self.toward_workload(workload, *port, choice),
-        };
+    pub(crate) fn choose(&self, routing: u64, choice: &Choice<'_>) -> Result<Choosing, Refusal> {
+        match self.bound {
+            Bound::External(service, _) => self.toward_external(service, choice),
+            Bound::Workload(workload, port) => self.toward_workload(workload, *port, choice).map(Choosing::Chosen),
+            Bound::Service(service, port) => self
+                .toward_routed(service, *port, routing, choice)
+                .map(Choosing::Chosen),
+        }
+    }
+
+    fn toward_routed(
+        &self,
+        service: &Arc<Service>,
+        port: u16,
+        routing: u64,
+        choice: &Choice<'_>,
+    ) -> Result<Chosen, Refusal> {
         let Some(request) = &self.request else {
             return self.toward_service(service, port, choice);
         };
@@ -126,7 +154,25 @@ impl Asked<'_> {
         match self.bound {
             Bound::Service(service, _) => self.judge(service, &candidate).map(drop),
             Bound::Workload(workload, _) => self.judge_by(&workload.policies, chosen.endpoint).map(drop),
+            Bound::External(service, _) => self.judge_by(&service.policies, self.authority).map(drop),
         }
+    }
+
+    /// To what an ExternalService leads to. It is judged by what was addressed: where that leads may change with
+    /// every answer of a name server.
+    fn toward_external(&self, service: &Arc<ExternalService>, choice: &Choice<'_>) -> Result<Choosing, Refusal> {
+        let judged = self.judge_by(&service.policies, self.authority)?;
+        let hop = hop_to_external(self.snapshot, self.own, service, self.authority, choice);
+        if let Hop::Resolve { service, host, port } = hop {
+            return Ok(Choosing::Unresolved(Unresolved {
+                service,
+                host,
+                port,
+                judged,
+            }));
+        }
+        let chosen = outward(&hop, self.authority)?;
+        Ok(Choosing::Chosen(Chosen { judged, ..chosen }))
     }
 
     fn toward_workload(&self, workload: &Arc<Workload>, port: u16, choice: &Choice<'_>) -> Result<Chosen, Refusal> {
@@ -150,7 +196,7 @@ impl Asked<'_> {
             let chosen = along(&hop(self.snapshot, self.own, to, choice), to)?;
             return Ok(Chosen { judged, ..chosen });
         }
-        let mut left = candidates(self.snapshot, service, port)?;
+        let mut left = candidates_at(self.snapshot, service, self.authority.ip(), port)?;
         let mut refused = None;
         while let Some(picked) = pick(&left, |candidate| candidate.address, choice).cloned() {
             let allowed = self.judge(service, &picked).and_then(|judged| {
@@ -212,35 +258,45 @@ impl Asked<'_> {
     }
 }
 
+/// The hop of a connection to an ExternalService as a destination; the endpoint is where it leads.
+pub(crate) fn outward(hop: &Hop, addressed: SocketAddr) -> Result<Chosen, Refusal> {
+    let endpoint = match hop {
+        Hop::External { to, .. } | Hop::Tunnel { to, .. } | Hop::Plain { to, .. } => *to,
+        Hop::Waypoint { authority, .. } => *authority,
+        Hop::Passthrough | Hop::Resolve { .. } | Hop::Hold(_) | Hop::Refuse(_) => addressed,
+    };
+    along(hop, endpoint)
+}
+
 /// The hop as a destination.
 fn along(hop: &Hop, endpoint: SocketAddr) -> Result<Chosen, Refusal> {
-    let (destination, workload, service) = match hop {
-        Hop::Tunnel { to, workload, service } => {
+    let (destination, workload) = match hop {
+        Hop::Tunnel { to, workload, .. } => {
             let tunnel = Tunnel {
                 dial: SocketAddr::new(to.ip(), ports::HBONE),
                 expected: workload.identity.clone(),
                 workload: workload.uid.clone(),
             };
-            (direct(*to, Some(tunnel)), Some(workload.clone()), service.clone())
+            (direct(*to, Some(tunnel)), Some(workload.clone()))
         }
         Hop::Waypoint {
             waypoint,
             endpoint,
             authority,
-            service,
+            ..
         } => {
             let tunnel = Tunnel {
                 dial: endpoint.address,
                 expected: waypoint.identity.clone(),
                 workload: endpoint.workload.clone(),
             };
-            (direct(*authority, Some(tunnel)), None, service.clone())
+            (direct(*authority, Some(tunnel)), None)
         }
-        Hop::Plain { to, workload, service } => (direct(*to, None), workload.clone(), service.clone()),
-        Hop::Passthrough => (direct(endpoint, None), None, None),
-        Hop::External { to, .. } => (direct(*to, None), None, None),
+        Hop::Plain { to, workload, .. } => (direct(*to, None), workload.clone()),
+        Hop::Passthrough => (direct(endpoint, None), None),
+        Hop::External { to, .. } => (direct(*to, None), None),
         Hop::Resolve { service, .. } => {
-            let why = "a waypoint resolves no names".into();
+            let why = "it leads to a name that is not resolved".into();
             return Err(Refusal::NoExternalEndpoint(service.key.clone(), why));
         }
         Hop::Hold(refusal) | Hop::Refuse(refusal) => return Err(refusal.clone()),
@@ -249,7 +305,7 @@ fn along(hop: &Hop, endpoint: SocketAddr) -> Result<Chosen, Refusal> {
         destination,
         endpoint,
         workload,
-        service,
+        inside: !matches!(hop, Hop::External { .. } | Hop::Passthrough),
         judged: Judged::default(),
         route: None,
         timeout: None,

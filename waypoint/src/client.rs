@@ -26,6 +26,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// The namespace it is of.
+    pub(crate) fn namespace(&self) -> &str {
+        self.peer.identity().namespace()
+    }
+
     /// The client for telemetry: its workload is known by its address, if that is the peer's.
     pub(crate) fn source(&self) -> Party {
         let snapshot = self.waypoint.reader.load();

@@ -7,6 +7,7 @@ use act::{
     authority::CaOptions,
     config::SourceOptions,
     hbone::{Budget, TunnelOptions},
+    resolve::Resolver,
     telemetry::{FlowOptions, LogOptions},
 };
 use clap::Parser;
@@ -78,6 +79,9 @@ pub(crate) struct Options {
     /// Bytes of one request's head; more are refused with 431
     #[arg(long, env = "WEFT_MAX_HEAD", value_name = "BYTES", default_value_t = BYTES_OF_A_HEAD, value_parser = head_bytes)]
     pub(crate) max_head: usize,
+    /// Hosts of ExternalServices whose addresses are remembered; requests to further ones are refused
+    #[arg(long, env = "WEFT_RESOLVED_NAMES", value_name = "N", default_value_t = Resolver::MOST)]
+    pub(crate) resolved_names: usize,
     /// How long a request's head may take from its first byte to its last
     #[arg(long, env = "WEFT_HEAD_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) head_timeout: Duration,
@@ -90,7 +94,7 @@ pub(crate) struct Options {
     /// How long a stream waits for the first configuration or certificate
     #[arg(long, env = "WEFT_HOLD", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) hold: Duration,
-    /// How long connecting a server may take
+    /// How long connecting a server may take, and how long resolving the name of one outside the mesh
     #[arg(long, env = "WEFT_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,
     /// How long a connection to a server is kept without a request
@@ -177,6 +181,7 @@ impl Options {
             detect_timeout: self.detect_timeout,
             idle: self.idle,
             hold: self.hold,
+            resolve: self.connect_timeout,
             tunnel: TunnelOptions {
                 streams_served: self.tunnel_streams,
                 head: self.tunnel_head,
@@ -252,6 +257,7 @@ mod tests {
             hbone::HEAD,
             hbone::UNREAD,
             hbone::BUFFERED,
+            act::resolve::NAMES,
         ];
         let command = <Options as clap::CommandFactory>::command();
         for bound in [REQUESTS, HEAD, HEADERS, QUEUE].into_iter().chain(tunnels) {

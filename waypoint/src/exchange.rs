@@ -34,7 +34,7 @@ use crate::{
     answer::{Understands, refused},
     body::{Download, Upload},
     bounds::{HEAD, HEADERS, REQUESTS},
-    choose::{Asked, Chosen},
+    choose::{Asked, Choosing, Chosen},
     client::Client,
     head::{self, Forwarded, Head, strip},
     tale::Tale,
@@ -116,7 +116,7 @@ impl Attempt<'_> {
         loop {
             tries += 1;
             let last = tries == MOST_TRIES;
-            let (chosen, own) = self.choose()?;
+            let (chosen, own) = self.choose().await?;
             let mut upstream = match self.connect(&chosen, &own, fresh).await {
                 Ok(upstream) => upstream,
                 Err(refusal) if is_elsewhere_better(&refusal) && !last => {
@@ -126,7 +126,10 @@ impl Attempt<'_> {
                 Err(refusal) => return Err(refusal),
             };
             let upload = body.take().unwrap_or_else(|| Upload::none(self.tale.sent.clone()));
-            let request = self.head.request(upload).map_err(|error| malformed(&error))?;
+            let request = self
+                .head
+                .request(upload, chosen.inside)
+                .map_err(|error| malformed(&error))?;
             let unsent = match self.in_time(upstream.send(request)).await? {
                 Ok(response) => return Ok((response, upstream)),
                 Err(unsent) => unsent,
@@ -149,21 +152,20 @@ impl Attempt<'_> {
     }
 
     /// Where it goes by the configuration of this moment.
-    fn choose(&mut self) -> Result<(Chosen, Arc<Workload>), Refusal> {
+    async fn choose(&mut self) -> Result<(Chosen, Arc<Workload>), Refusal> {
         let waypoint = &self.client.waypoint;
         let snapshot = waypoint.reader.load();
-        let bound = bound(&snapshot, &waypoint.key, self.client.authority)?;
+        let bound = bound(&snapshot, &waypoint.key, self.client.namespace(), self.client.authority)?;
         let own = waypoint.own(&snapshot)?;
-        if let Bound::Service(service, _) = &bound {
-            self.tale.record.labels.service = Some(service.key.clone());
-        }
-        let chosen = self.ask(&snapshot, &own, &bound)?;
+        self.tale.record.labels.service = bound.addressed();
+        let choosing = self.ask(&snapshot, &own, &bound)?;
+        let chosen = waypoint.settle(choosing, &snapshot, &own, &self.avoid).await?;
         self.tale.goes(&chosen, &waypoint.loads);
         self.deadline = chosen.timeout.map(|timeout| self.started + timeout);
         Ok((chosen, own))
     }
 
-    fn ask(&self, snapshot: &Snapshot, own: &Workload, bound: &Bound) -> Result<Chosen, Refusal> {
+    fn ask(&self, snapshot: &Snapshot, own: &Workload, bound: &Bound) -> Result<Choosing, Refusal> {
         let (path, query) = self.head.path_and_query();
         let request = Judged {
             method: self.head.method.as_str(),

@@ -124,8 +124,8 @@ impl Head {
         (self.target.path(), self.target.query().unwrap_or_default())
     }
 
-    /// The request line and headers to send to the server.
-    pub(crate) fn request<B>(&self, body: B) -> Result<http::Request<B>, http::Error> {
+    /// The request line and headers to send to the server. Who asks is told `inside` the mesh alone.
+    pub(crate) fn request<B>(&self, body: B, inside: bool) -> Result<http::Request<B>, http::Error> {
         let mut request = http::Request::new(body);
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = Some(self.target.clone());
@@ -142,6 +142,10 @@ impl Head {
         };
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
+        if !inside {
+            headers.remove(&CLIENT_CERT);
+            headers.remove(&FORWARDED_FOR);
+        }
         if let Some(upgrade) = &self.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, upgrade.clone());
@@ -297,7 +301,7 @@ mod tests {
     fn what_is_judged_is_what_is_sent() {
         let head = read(get("/x/../%61dmin?q=/../a")).unwrap();
         assert_eq!(head.path_and_query(), ("/admin", "q=/../a"));
-        assert_eq!(head.request(()).unwrap().uri(), "/admin?q=/../a");
+        assert_eq!(head.request((), true).unwrap().uri(), "/admin?q=/../a");
     }
 
     #[test]
@@ -333,7 +337,7 @@ mod tests {
                     .header("upgrade", to),
             )
             .unwrap();
-            head.request(()).unwrap().headers().get(UPGRADE).cloned()
+            head.request((), true).unwrap().headers().get(UPGRADE).cloned()
         };
         assert_eq!(upgrade("websocket"), Some(HeaderValue::from_static("websocket")));
         assert_eq!(upgrade("h2c"), None);
@@ -344,7 +348,7 @@ mod tests {
     #[test]
     fn http2_names_its_host_in_the_target_alone() {
         let head = read(http::Request::get("http://web.shop/x").version(Version::HTTP_2)).unwrap();
-        let request = head.request(()).unwrap();
+        let request = head.request((), true).unwrap();
         assert_eq!(request.uri(), "http://web.shop/x");
         assert!(!request.headers().contains_key(HOST));
     }

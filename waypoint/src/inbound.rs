@@ -10,7 +10,7 @@ use act::{
 use bytes::Bytes;
 use decide::{
     hop::{Bound, bound},
-    model::{Refusal, Service},
+    model::Refusal,
     verdict::{self, Facts, Verdict, verdict},
 };
 use tokio::{
@@ -81,7 +81,9 @@ async fn accept(waypoint: &Waypoint, socket: TcpStream) -> Result<(Tunnel, Peer)
 /// Serves one stream.
 async fn stream(waypoint: Arc<Waypoint>, incoming: Incoming, peer: Peer, remote: SocketAddr) {
     let asked = match incoming.authority() {
-        Ok(authority) => is_bound(&waypoint, authority).await.map(|bound| (authority, bound)),
+        Ok(authority) => is_bound(&waypoint, peer.identity().namespace(), authority)
+            .await
+            .map(|bound| (authority, bound)),
         Err(refusal) => Err(refusal),
     };
     let (authority, bound) = match asked {
@@ -129,12 +131,12 @@ async fn stream(waypoint: Arc<Waypoint>, incoming: Incoming, peer: Peer, remote:
 }
 
 /// What an authority is bound to; waits for the first configuration.
-async fn is_bound(waypoint: &Waypoint, authority: SocketAddr) -> Result<Bound, Refusal> {
+async fn is_bound(waypoint: &Waypoint, namespace: &str, authority: SocketAddr) -> Result<Bound, Refusal> {
     let deadline = Instant::now() + waypoint.settings.hold;
     let mut reader = waypoint.reader.clone();
     let mut snapshot = reader.load();
     loop {
-        let known = bound(&snapshot, &waypoint.key, authority).and_then(|bound| {
+        let known = bound(&snapshot, &waypoint.key, namespace, authority).and_then(|bound| {
             waypoint.own(&snapshot)?;
             Ok(bound)
         });
@@ -181,12 +183,24 @@ async fn serve(client: Client, stream: Stream, spoken: Spoken) {
 /// What a port speaks: as declared; HTTP too where routes stand, or where a policy must read it.
 fn spoken(client: &Client, bound: &Bound) -> Spoken {
     let (declared, routed) = match bound {
-        Bound::Service(service, port) => (declared(service, *port), !service.routes.is_empty()),
+        Bound::Service(service, port) => {
+            let port = service.ports.iter().find(|it| it.port == *port);
+            let told = port.and_then(|port| port.app_protocol.as_deref());
+            (declared(told), !service.routes.is_empty())
+        }
+        Bound::External(service, port) => {
+            let port = service.port(*port);
+            (
+                declared(port.as_ref().and_then(|port| port.app_protocol.as_deref())),
+                false,
+            )
+        }
         Bound::Workload(..) => (Spoken::Unknown, false),
     };
     let set = match bound {
         Bound::Service(service, _) => &service.policies,
         Bound::Workload(workload, _) => &workload.policies,
+        Bound::External(service, _) => &service.policies,
     };
     let facts = Facts {
         client: verdict::Client::Known {
@@ -203,9 +217,9 @@ fn spoken(client: &Client, bound: &Bound) -> Spoken {
     }
 }
 
-fn declared(service: &Service, port: u16) -> Spoken {
-    let port = service.ports.iter().find(|it| it.port == port);
-    match port.and_then(|port| port.app_protocol.as_deref()) {
+/// What an `appProtocol` means.
+fn declared(told: Option<&str>) -> Spoken {
+    match told {
         Some("http" | "http2" | "grpc" | "h2c" | "kubernetes.io/h2c" | "kubernetes.io/ws") => Spoken::Http,
         Some("tcp" | "tls" | "https" | "kubernetes.io/wss" | "mysql" | "mongo" | "redis" | "postgres") => {
             Spoken::Opaque

@@ -18,6 +18,7 @@ mod head;
 mod http_server;
 mod inbound;
 mod opaque;
+mod outside;
 mod reach;
 mod run;
 mod tale;

@@ -62,12 +62,10 @@ async fn connect(client: &Client, labels: &mut FlowLabels) -> Result<(Reached, C
     let mut avoid = Vec::new();
     loop {
         let snapshot = waypoint.reader.load();
-        let bound = bound(&snapshot, &waypoint.key, client.authority)?;
+        let bound = bound(&snapshot, &waypoint.key, client.namespace(), client.authority)?;
         let own = waypoint.own(&snapshot)?;
-        if let Bound::Service(service, _) = &bound {
-            labels.service = Some(service.key.clone());
-        }
-        let chosen = asked(client, &snapshot, &own, &bound).choose(
+        labels.service = bound.addressed();
+        let choosing = asked(client, &snapshot, &own, &bound).choose(
             0,
             &Choice {
                 random: fastrand::u64(..),
@@ -75,6 +73,7 @@ async fn connect(client: &Client, labels: &mut FlowLabels) -> Result<(Reached, C
                 avoid: &avoid,
             },
         )?;
+        let chosen = waypoint.settle(choosing, &snapshot, &own, &avoid).await?;
         labels.allowed_by.clone_from(&chosen.judged.allowed_by);
         labels.would_deny.clone_from(&chosen.judged.would_deny);
         labels.destination = Party {
@@ -117,7 +116,7 @@ async fn denied(client: &Client, chosen: &Chosen) -> Refusal {
     let mut reader = waypoint.reader.clone();
     loop {
         let snapshot = reader.changed().await;
-        let allowed = bound(&snapshot, &waypoint.key, client.authority).and_then(|bound| {
+        let allowed = bound(&snapshot, &waypoint.key, client.namespace(), client.authority).and_then(|bound| {
             let own = waypoint.own(&snapshot)?;
             asked(client, &snapshot, &own, &bound).recheck(chosen)
         });

@@ -10,6 +10,7 @@ use act::{
     hbone::{Pool, PoolOptions, TunnelOptions},
     net::{Acceptor, Dialer, Listen, Netns, SocketOptions, listen},
     process::{Failure, Gate, Readiness, Workers, shutdown},
+    resolve::Resolver,
     telemetry::Logs,
 };
 use tokio::{
@@ -47,7 +48,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
     let stop = shutdown()?;
     let identity = options.identity()?;
     let settings = options.settings();
-    let reader = options.source.watch(Scope::Proxy)?;
+    let reader = options.source.watch(Scope::Waypoint)?;
     let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
     let _hold = certificates.hold(&identity);
     let readiness = Readiness::new();
@@ -57,6 +58,7 @@ async fn serve(options: Options, logs: Logs) -> Result<(), Failure> {
         identity,
         reader: reader.clone(),
         certificates: certificates.clone(),
+        names: Resolver::of_the_process(options.resolved_names),
         tunnels: Arc::new(Semaphore::new(settings.max_tunnels)),
         requests: Arc::new(Semaphore::new(settings.max_requests)),
         draining: CancellationToken::new(),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use act::{certs::Certificates, config::Reader, hbone::TunnelOptions};
+use act::{certs::Certificates, config::Reader, hbone::TunnelOptions, resolve::Resolver};
 use decide::{
     model::{Identity, Refusal, WaypointKey, Workload},
     snapshot::Snapshot,
@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) idle: Duration,
     /// How long a stream waits for the first configuration and our first leaf.
     pub(crate) hold: Duration,
+    /// How long a host outside the mesh may take to be resolved.
+    pub(crate) resolve: Duration,
     /// How tunnels we accept are tuned.
     pub(crate) tunnel: TunnelOptions,
     /// Connections to servers.
@@ -61,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) reader: Reader,
     /// Our leaves.
     pub(crate) certificates: Certificates,
+    /// Addresses of hosts outside the mesh.
+    pub(crate) names: Resolver,
     /// Places for tunnels.
     pub(crate) tunnels: Arc<Semaphore>,
     /// Places for requests in flight.

@@ -2,8 +2,7 @@
 //!
 //! In: pods and their network namespaces over ZDS ([`zds`]), the snapshot. Out: rules that lead into the mesh
 //! ([`capture`]), listeners inside the pods ([`node`], from a predecessor by [`handover`]), connections carried
-//! ([`traffic`]), hosts outside resolved ([`resolve`]), names that only the
-//! mesh knows answered ([`dns`]). Never: HTTP beyond
+//! ([`traffic`]), names that only the mesh knows answered ([`dns`]). Never: HTTP beyond
 //! CONNECT.
 
 pub mod capture;
@@ -11,6 +10,5 @@ pub mod cni;
 pub mod dns;
 pub mod handover;
 pub mod node;
-pub mod resolve;
 pub mod traffic;
 pub mod zds;

@@ -1,7 +1,7 @@
 //! The targets by name.
 
-use act::{hbone, tls};
-use ztunnel::{dns, resolve, zds};
+use act::{hbone, resolve, tls};
+use ztunnel::{dns, zds};
 
 use super::parsers;
 

@@ -1,6 +1,7 @@
 //! `weft-demo --check`: every promise of the mesh, asserted on real programs without a person.
 
 mod bad_input;
+mod egress;
 mod enablement;
 mod identity;
 mod load;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, Point};
+use super::{Bench, Point, egress};
 use crate::observe::Log;
 
 const WAYPOINT: &str = "10.77.2.30:15008";
@@ -11,6 +11,7 @@ const OTHER_WAYPOINT: &str = "10.77.1.50:15008";
 /// Asks the living waypoint for what is not its, kills it, tries every way around it, and has it back.
 pub(super) async fn check(bench: &Bench, point: &mut Point) {
     unbound(bench, point).await;
+    egress::through(bench, point).await;
     bench.tell("the waypoint is killed, and every way around it tried");
     let mut servers = [bench.log("shop.web-v1"), bench.log("shop.web-v2")];
     if point
@@ -21,6 +22,7 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     }
     captured(bench, point).await;
     outside(bench, point).await;
+    egress::nowhere(bench, point).await;
     tunnels(bench, point).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let reached: Vec<_> = servers

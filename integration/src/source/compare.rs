@@ -46,6 +46,13 @@ pub(super) fn told(snapshot: &Snapshot, prefix: &str) -> BTreeMap<String, String
     for (claim, key) in snapshot.external.claims().filter(|(_, key)| ours(&key.namespace)) {
         told.insert(format!("external claim {claim}"), shown(&key));
     }
+    for (at, key) in snapshot
+        .endpoints_outside
+        .iter()
+        .filter(|(_, key)| ours(&key.namespace))
+    {
+        told.insert(format!("endpoint outside {at}"), shown(&key));
+    }
     for (object, problems) in snapshot.problems.iter() {
         if ours(&object.namespace) || ours(&object.name) {
             let placeless = problems.iter().map(|problem| Problem {

@@ -100,7 +100,7 @@ impl Trial {
         screen.progress("definitions");
         self.define().await?;
         self.unbind().await?;
-        let reader = kubernetes::watch(self.settings.clone(), Scope::Proxy);
+        let reader = kubernetes::watch(self.settings.clone(), Scope::Ztunnel);
         let mut reader = reader.map_err(|error| Failure(error.to_string()))?;
         screen.progress("objects that are taken");
         let taken = read(TAKEN, &self.prefix)?;

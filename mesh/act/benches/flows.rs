@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 
 use act::telemetry::{Connection, FlowLabels, FlowOptions, Outcome, Party, Reporter, Security};
 use criterion::{Criterion, criterion_group, criterion_main};
-use decide::model::{Capture, Fence, Identity, Phase, ServiceKey, Workload};
+use decide::model::{Addressed, Capture, Fence, Identity, Phase, ServiceKey, Workload};
 
 fn party(index: usize) -> Party {
     let name: Arc<str> = format!("server-{index}").into();
@@ -48,10 +48,10 @@ fn flows(criterion: &mut Criterion) {
         .map(|index| FlowLabels {
             source: client.clone(),
             destination: party(index),
-            service: Some(ServiceKey {
+            service: Some(Addressed::Service(ServiceKey {
                 namespace: "shop".into(),
                 name: "web".into(),
-            }),
+            })),
             security: Security::MutualTls,
             ..FlowLabels::new(Reporter::Source)
         })

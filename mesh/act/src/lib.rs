@@ -1,6 +1,6 @@
 //! Weft's doing: what the decisions of `decide` need to be carried out. Async, full of IO, decides nothing.
 //!
-//! Floors, lowest first: [`net`] and [`telemetry`]; [`certs`] and [`config`]; [`tls`]; [`hbone`] and
+//! Floors, lowest first: [`net`], [`resolve`] and [`telemetry`]; [`certs`] and [`config`]; [`tls`]; [`hbone`] and
 //! [`authority`]; [`admin`] and [`process`].
 
 pub mod admin;
@@ -10,5 +10,6 @@ pub mod config;
 pub mod hbone;
 pub mod net;
 pub mod process;
+pub mod resolve;
 pub mod telemetry;
 pub mod tls;

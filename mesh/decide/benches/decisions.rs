@@ -12,8 +12,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use decide::{
     hop::hop,
     model::{
-        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet,
-        Rule, Service, ServiceKey, ServicePort, Source, StringMatch, Tiers, Workload,
+        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, Locality, MeshSettings, ObjectRef, Phase, Policy,
+        PolicySet, Rule, Service, ServiceKey, ServicePort, Source, StringMatch, Tiers, Workload,
     },
     pick::Choice,
     snapshot::Snapshot,
@@ -159,7 +159,11 @@ fn decisions(criterion: &mut Criterion) {
 
     let mut large = snapshot.clone();
     large.put_service(service_of(20_000, 1_000));
-    large.node_zones.insert(source.node.clone(), "zone-1".into());
+    let zone_1 = Locality {
+        zone: Some("zone-1".into()),
+        region: None,
+    };
+    large.nodes.insert(source.node.clone(), Arc::new(zone_1));
     let to_large = SocketAddr::new(service_address(20_000), 80);
     criterion.bench_function("hop/service-of-1000-in-zones", |bench| {
         let mut random = 0_u64;

@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
-    hop::{Bound, Candidate, Hop, candidates, hop, hop_to_candidate, stands_before},
-    model::{Decider, PolicySet, Refusal, Service, WaypointKey, Workload},
+    hop::{Bound, Candidate, Hop, candidates_at, hop, hop_to_candidate, hop_to_external, stands_before},
+    model::{Decider, ExternalService, PolicySet, Refusal, Service, WaypointKey, Workload},
     pick::{Choice, pick},
     route::Route,
     snapshot::Snapshot,
@@ -30,8 +30,10 @@ pub struct Asked<'a> {
 /// Where a request may go on to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Onward {
-    /// The Service behind which the endpoints are, with its port; `None` when a workload was addressed.
+    /// The Service behind which the endpoints are, with its port; `None` when none was addressed.
     pub service: Option<(Arc<Service>, u16)>,
+    /// The ExternalService that was addressed, if one was: its address is the one candidate.
+    pub external: Option<Arc<ExternalService>>,
     /// Endpoints whose policy sets allow it; never empty.
     pub candidates: Vec<Candidate>,
     /// What allowed it, if a rule did.
@@ -45,6 +47,7 @@ pub struct Onward {
 /// The route's refusal; what a set refuses, when it refuses for every endpoint, [`Refusal::WaypointRequired`]
 /// where a set can only judge HTTP and this is none; no endpoint.
 pub fn forward(snapshot: &Snapshot, asked: &Asked<'_>, route: &Route) -> Result<Onward, Refusal> {
+    let mut external = None;
     let (service, mut found) = match asked.bound {
         Bound::Workload(workload, port) => {
             let candidate = Candidate {
@@ -53,9 +56,17 @@ pub fn forward(snapshot: &Snapshot, asked: &Asked<'_>, route: &Route) -> Result<
             };
             (None, vec![candidate])
         }
+        Bound::External(service, port) => {
+            external = Some(service.clone());
+            let candidate = Candidate {
+                address: SocketAddr::new(asked.authority.ip().to_canonical(), *port),
+                workload: None,
+            };
+            (None, vec![candidate])
+        }
         Bound::Service(service, port) => {
             let (service, port) = backend(snapshot, service, *port, route)?;
-            let found = candidates(snapshot, &service, port)?;
+            let found = candidates_at(snapshot, &service, asked.authority.ip(), port)?;
             (Some((service, port)), found)
         }
     };
@@ -78,6 +89,7 @@ pub fn forward(snapshot: &Snapshot, asked: &Asked<'_>, route: &Route) -> Result<
         Some(refusal) => Err(refusal),
         None => Ok(Onward {
             service,
+            external,
             candidates: found,
             by,
         }),
@@ -94,6 +106,9 @@ impl Onward {
             });
             return Hop::Refuse(refusal);
         };
+        if let Some(external) = &self.external {
+            return hop_to_external(snapshot, source, external, picked.address, choice);
+        }
         match &self.service {
             None => hop(snapshot, source, picked.address, choice),
             Some((service, port)) => {
@@ -177,8 +192,11 @@ fn addressed_set<'a>(
     service: Option<&'a Service>,
     candidate: &'a Candidate,
 ) -> Option<&'a PolicySet> {
-    let Bound::Service(addressed, port) = asked.bound else {
-        return None;
+    let (addressed, port) = match asked.bound {
+        Bound::Service(addressed, port) => (addressed, port),
+        // Nobody else judges what goes there.
+        Bound::External(addressed, _) => return Some(&addressed.policies),
+        Bound::Workload(..) => return None,
     };
     let (ip, target) = (candidate.address.ip(), candidate.address.port());
     // The ports matter: an endpoint's own set holds its Service's policies on that Service's target ports alone.

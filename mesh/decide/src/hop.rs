@@ -11,14 +11,14 @@ use std::{
 };
 
 pub use bound::{Bound, bound};
-pub use candidates::{Candidate, candidates};
+pub use candidates::{Candidate, candidates, candidates_at};
 pub use carriage::{Carriage, Wire, carriage};
-pub use external::hop_to_resolved;
+pub use external::{hop_to_external, hop_to_resolved};
 
 use self::candidates::pick_candidate;
 use crate::{
     model::{
-        BoundWaypoint, Capture, ExternalService, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint,
+        Addressed, BoundWaypoint, Capture, ExternalService, OutboundPolicy, Refusal, Service, ServiceKey, Waypoint,
         WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
     },
     pick::{Choice, pick},
@@ -71,10 +71,10 @@ pub enum Hop {
         waypoint: Arc<Waypoint>,
         /// Its pod that was picked.
         endpoint: WaypointEndpoint,
-        /// What was addressed: Service address and port, or pod address and port.
+        /// What was addressed: address and port of a Service, of a pod, or of something outside the mesh.
         authority: SocketAddr,
-        /// The Service that was addressed, if one was.
-        service: Option<ServiceKey>,
+        /// What that is by name, if it has one.
+        service: Option<Addressed>,
     },
     /// Not explained yet: ask again at the next change, within the hold time; then refuse with this.
     Hold(Refusal),
@@ -109,8 +109,19 @@ pub fn hop(snapshot: &Snapshot, source: &Workload, destination: SocketAddr, choi
         let external = snapshot.external.at(&source.namespace, destination.ip());
         external
             .and_then(|service| way.to_external(service, destination))
+            .or_else(|| endpoint_outside(snapshot, destination))
             .unwrap_or_else(|| unknown(snapshot, destination))
     }
+}
+
+/// Towards an endpoint outside the mesh of a Service that is addressed by its endpoints.
+fn endpoint_outside(snapshot: &Snapshot, to: SocketAddr) -> Option<Hop> {
+    let service = snapshot.endpoints_outside.get(&to)?;
+    Some(Hop::Plain {
+        to,
+        workload: None,
+        service: Some(service.clone()),
+    })
 }
 
 /// Towards what nobody described.
@@ -192,9 +203,9 @@ impl Way<'_> {
             return Hop::Refuse(Refusal::NoSuchPort(key.clone(), addressed.port()));
         }
         if let Some(waypoint) = self.taken(service.waypoint.as_ref(), WaypointFor::Service) {
-            return self.through(waypoint, addressed, Some(key.clone()));
+            return self.through(waypoint, addressed, Some(Addressed::Service(key.clone())));
         }
-        match pick_candidate(self.snapshot, service, addressed.port(), self.source, self.choice) {
+        match pick_candidate(self.snapshot, service, addressed, self.source, self.choice) {
             Ok(picked) => self.to_candidate(service, Some(addressed), &picked),
             Err(refusal @ Refusal::UnknownAddress(_)) => Hop::Hold(refusal),
             Err(refusal) => Hop::Refuse(refusal),
@@ -250,7 +261,7 @@ impl Way<'_> {
                 let authority = addressed
                     .filter(|_| service.is_some_and(|service| service.waypoint.as_ref() == Some(&waypoint.key)))
                     .unwrap_or(to);
-                return self.through(&waypoint.key, authority, service_key);
+                return self.through(&waypoint.key, authority, service_key.map(Addressed::Service));
             }
         }
         if workload.capture.speaks_hbone() {
@@ -289,7 +300,7 @@ impl Way<'_> {
         }
     }
 
-    fn through(&self, key: &WaypointKey, authority: SocketAddr, service: Option<ServiceKey>) -> Hop {
+    fn through(&self, key: &WaypointKey, authority: SocketAddr, service: Option<Addressed>) -> Hop {
         let found = self.snapshot.waypoints.get(key).and_then(|waypoint| {
             let endpoint = pick(&waypoint.endpoints, |endpoint| endpoint.address, self.choice)?;
             Some((waypoint.clone(), endpoint.clone()))

@@ -7,19 +7,18 @@ mod external;
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 pub use external::ExternalServices;
 
 use crate::model::{
-    Exclusions, MeshSettings, ObjectRef, Problem, Service, ServiceKey, Waypoint, WaypointKey, Workload,
+    Exclusions, Locality, MeshSettings, ObjectRef, Problem, REGION, Service, ServiceKey, Waypoint, WaypointKey,
+    Workload, ZONE,
 };
 
 const SHARDS: usize = 256;
-/// The label that tells a zone.
-const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// An immutable map in shards: `clone` copies pointers, a change copies one shard.
 #[derive(Debug, Clone)]
@@ -48,10 +47,13 @@ pub struct Snapshot {
     pub workload_addresses: Shards<IpAddr, Arc<str>>,
     /// Services at an address.
     pub service_addresses: Shards<IpAddr, ServiceKey>,
+    /// Services without an address of their own that no waypoint stands before, by their endpoints outside the mesh:
+    /// clients address those as DNS tells them.
+    pub endpoints_outside: Shards<SocketAddr, ServiceKey>,
     /// What workloads exclude from the mesh, by UID; none for most.
     pub exclusions: Shards<Arc<str>, Arc<Exclusions>>,
-    /// Zones of nodes, as far as endpoints tell.
-    pub node_zones: Shards<Arc<str>, Arc<str>>,
+    /// Where nodes are, by name, as far as they tell themselves or endpoints on them do.
+    pub nodes: Shards<Arc<str>, Arc<Locality>>,
     /// Destinations outside the mesh that somebody described.
     pub external: ExternalServices,
     /// What users wrote that cannot be honoured, by object.
@@ -144,8 +146,9 @@ impl Snapshot {
             waypoints: Shards::new(),
             workload_addresses: Shards::new(),
             service_addresses: Shards::new(),
+            endpoints_outside: Shards::new(),
             exclusions: Shards::new(),
-            node_zones: Shards::new(),
+            nodes: Shards::new(),
             external: ExternalServices::default(),
             problems: Shards::new(),
         }
@@ -167,10 +170,16 @@ impl Snapshot {
     }
 
     /// The zone a workload runs in, if anybody tells: its own label (`topology.kubernetes.io/zone`, which newer
-    /// clusters copy there from the node), else what the endpoints of its node say of theirs.
+    /// clusters copy there from the node), else its node.
     pub fn zone_of<'a>(&'a self, workload: &'a Workload) -> Option<&'a Arc<str>> {
-        let own = workload.labels.get(ZONE);
-        own.or_else(|| self.node_zones.get(&workload.node))
+        let node = || self.nodes.get(&workload.node)?.zone.as_ref();
+        workload.labels.get(ZONE).or_else(node)
+    }
+
+    /// The region a workload runs in, if anybody tells: as its zone, by `topology.kubernetes.io/region`.
+    pub fn region_of<'a>(&'a self, workload: &'a Workload) -> Option<&'a Arc<str>> {
+        let node = || self.nodes.get(&workload.node)?.region.as_ref();
+        workload.labels.get(REGION).or_else(node)
     }
 
     /// Sets a workload and its addresses, taking away those it had before and no longer has.

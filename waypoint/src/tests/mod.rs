@@ -2,6 +2,7 @@
 
 mod limits;
 mod opaque_bytes;
+mod outside;
 mod requests;
 mod routing;
 mod servers;

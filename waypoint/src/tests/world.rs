@@ -12,6 +12,7 @@ use act::{
     config::Reader,
     hbone::{Connect, Pool, PoolOptions, StreamIo, Target, Traceparent, TunnelOptions},
     net::Dialer,
+    resolve::{Ask, Found, Resolver},
 };
 use decide::{
     model::{
@@ -90,6 +91,7 @@ pub(super) fn settings() -> Settings {
         detect_timeout: Duration::from_secs(10),
         idle: Duration::from_secs(60),
         hold: Duration::from_secs(5),
+        resolve: Duration::from_secs(5),
         tunnel: TunnelOptions::default(),
         upstream: UpstreamOptions {
             idle_each: 10,
@@ -136,6 +138,7 @@ impl World {
             identity,
             reader,
             certificates,
+            names: names(),
             draining: draining.clone(),
         };
         let waypoint = Waypoint::new(shared, network.clone());
@@ -188,6 +191,17 @@ impl World {
         server
     }
 
+    /// A server at an address outside the mesh.
+    pub(super) async fn outside(&self, name: &str, address: &str) -> Arc<Server> {
+        let (server, real) = Server::start(name, None).await;
+        self.network
+            .addresses
+            .lock()
+            .unwrap()
+            .insert(address.parse().unwrap(), real);
+        server
+    }
+
     /// A stream of the client `shop/<account>` to an authority.
     pub(super) async fn stream(&self, account: &str, authority: &str) -> Result<StreamIo, Refusal> {
         self.traced(account, authority, None).await
@@ -226,6 +240,21 @@ impl World {
     pub(super) fn reached(&self) -> Vec<SocketAddr> {
         self.network.reached.lock().unwrap().clone()
     }
+}
+
+/// A name server that knows `api.example` alone: at 192.0.2.9.
+fn names() -> Resolver {
+    let ask: Ask = Arc::new(|host| {
+        Box::pin(async move {
+            let addresses = vec!["192.0.2.9".parse().unwrap()];
+            let life = Duration::from_secs(60);
+            match &*host {
+                "api.example" => Ok(Found { addresses, life }),
+                _ => Err(format!("{host} does not exist")),
+            }
+        })
+    });
+    Resolver::new(ask, Resolver::MOST)
 }
 
 pub(super) fn key() -> WaypointKey {

@@ -11,6 +11,8 @@ mod flows;
 pub mod fuzzing;
 mod inbox;
 mod message;
+#[cfg(test)]
+mod payments;
 mod server;
 mod sockets;
 mod stream;

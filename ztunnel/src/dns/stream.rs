@@ -77,10 +77,7 @@ mod tests {
 
     use act::{config::Reader, net::Netns};
     use decide::{
-        model::{
-            Capture, ExternalService, Fence, Identity, MeshSettings, Phase, Resolution, ServiceKey, Visibility,
-            Workload,
-        },
+        model::{Capture, Fence, Identity, MeshSettings, Phase, Workload},
         snapshot::Snapshot,
     };
     use hickory_proto::{
@@ -89,7 +86,7 @@ mod tests {
     };
     use tokio::net::TcpListener;
 
-    use super::*;
+    use super::{super::payments::payments, *};
 
     fn query(name: &str) -> Vec<u8> {
         let mut message = Message::new(7, MessageType::Query, OpCode::Query);
@@ -121,20 +118,7 @@ mod tests {
             services: vec![],
             policies: Arc::default(),
         }));
-        let service = ExternalService {
-            key: ServiceKey {
-                namespace: "shop".into(),
-                name: "payments".into(),
-            },
-            hosts: vec!["payments.example".into()],
-            networks: vec!["240.0.0.7/32".parse().unwrap()],
-            ports: vec![],
-            resolution: Resolution::Static,
-            endpoints: [].into(),
-            visibility: Visibility::Namespace,
-            waypoint: None,
-            broken: None,
-        };
+        let service = payments();
         let owner = Some(service.key.clone());
         snapshot
             .external

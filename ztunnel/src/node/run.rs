@@ -10,6 +10,7 @@ use act::{
     hbone::PoolOptions,
     net::stranded,
     process::{Failure, Gate, Readiness, Workers, shutdown},
+    resolve::Resolver,
 };
 use tokio::{
     sync::watch,
@@ -20,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use super::{NodePods, Options, Settings, proof};
 use crate::{
     handover::{self, Elders, Place},
-    resolve::{Resolver, name_servers, over_network},
     traffic::TrafficOptions,
     zds,
 };
@@ -59,7 +59,7 @@ async fn live(options: &Options) -> Result<(), Failure> {
     let taken = readiness.gate("every pod to be taken over from the ztunnel that was there before");
     let foremost = readiness.gate("nothing: another ztunnel has taken over");
     let (place, elders) = meet(options).await?;
-    let reader = options.source.watch(Scope::Proxy)?;
+    let reader = options.source.watch(Scope::Ztunnel)?;
     let certificates = Certificates::new(Arc::new(CaClient::new(&options.ca)?));
     let workers = Workers::with_queue(options.worker_count(), "worker", options.bounds.worker_queue as usize)
         .map_err(|why| Failure(format!("no workers can be started: {why}")))?;
@@ -118,18 +118,13 @@ fn settings(
     workers: &Workers,
     elders: &Elders,
 ) -> Settings {
-    // Of the process itself: hosts outside the cluster are resolved where the node can, the pod or not.
-    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     Settings {
         node: options.node.as_str().into(),
         reader: reader.clone(),
         certificates: certificates.clone(),
         workers: workers.clone(),
         traffic: Arc::new(TrafficOptions {
-            names: Resolver::new(
-                over_network(name_servers(&resolv_conf)),
-                options.bounds.resolved_names as usize,
-            ),
+            names: Resolver::of_the_process(options.bounds.resolved_names as usize),
             congestion: options.congestion.as_deref().map(Into::into),
             pool: tunnels(options),
             ..options.bounds.traffic()

@@ -2,6 +2,7 @@
 
 use act::{
     hbone::{BUFFERED, HEAD, STREAMS, TUNNELS, UNREAD},
+    resolve::NAMES,
     telemetry::Bound,
 };
 
@@ -38,13 +39,6 @@ pub const QUERIES: Bound = Bound {
     name: "pod-dns-queries",
     flag: "--pod-dns-queries",
     what: "DNS queries of one pod wait for their answers",
-};
-
-/// Names of ExternalServices that are resolved.
-pub const NAMES: Bound = Bound {
-    name: "resolved-names",
-    flag: "--resolved-names",
-    what: "names outside the cluster are known",
 };
 
 /// Endpoints that failed a moment ago.

@@ -8,7 +8,7 @@ use act::{
     telemetry::{Connection, FlowLabels, Outcome},
     tls::Peer,
 };
-use decide::model::{Refusal, ServiceKey, Workload};
+use decide::model::{Addressed, Refusal, ServiceKey, Workload};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{Direction, Traffic, arrival::Admitted, bounds::HANDSHAKES, proof};
@@ -117,7 +117,7 @@ impl Traffic {
     }
 
     /// The Service of this host name (`<name>.<namespace>.svc…`), if there is one: a label, not a fact.
-    fn service_named(&self, host: Option<&str>) -> Option<ServiceKey> {
+    fn service_named(&self, host: Option<&str>) -> Option<Addressed> {
         let mut parts = host?.splitn(3, '.');
         let key = ServiceKey {
             name: parts.next()?.into(),
@@ -128,7 +128,7 @@ impl Traffic {
             .load()
             .services
             .get(&key)
-            .map(|service| service.key.clone())
+            .map(|service| Addressed::Service(service.key.clone()))
     }
 }
 

@@ -8,7 +8,7 @@ use act::{
 };
 use decide::{
     hop::{Carriage, Hop, carriage},
-    model::{Identity, Refusal, ServiceKey, Workload, ports},
+    model::{Addressed, Identity, Refusal, ServiceKey, Workload, ports},
     snapshot::Snapshot,
 };
 use tokio::{
@@ -64,6 +64,7 @@ impl Leg {
         addressed: SocketAddr,
     ) -> Self {
         let plain = |endpoint, workload, service| (endpoint, workload, service, None);
+        let named = |service: Option<ServiceKey>| service.map(Addressed::Service);
         let (endpoint, workload, service, tunnel) = match hop {
             Hop::Tunnel { to, workload, service } => {
                 let through = Through {
@@ -76,7 +77,7 @@ impl Leg {
                     near: !proof::is_meant(to) && carriage(snapshot, source, &workload) == Carriage::InMemory,
                     trace: new_trace(),
                 };
-                (to, Some(workload), service, Some(through))
+                (to, Some(workload), named(service), Some(through))
             }
             Hop::Waypoint {
                 waypoint,
@@ -96,8 +97,8 @@ impl Leg {
                 let workload = snapshot.workload(&endpoint.workload).cloned();
                 (endpoint.address, workload, service, Some(through))
             }
-            Hop::Plain { to, workload, service } => plain(to, workload, service),
-            Hop::External { to, .. } => plain(to, None, None),
+            Hop::Plain { to, workload, service } => plain(to, workload, named(service)),
+            Hop::External { service, to } => plain(to, None, Some(Addressed::External(service))),
             Hop::Passthrough | Hop::Resolve { .. } | Hop::Hold(_) | Hop::Refuse(_) => plain(addressed, None, None),
         };
         let destination = Party {
@@ -179,7 +180,7 @@ impl Traffic {
         let connect = Connect {
             authority: through.authority,
             client,
-            host: leg.labels.service.as_ref().map(host),
+            host: leg.labels.service.as_ref().and_then(host),
             baggage: baggage(source),
             traceparent: Some(through.trace),
         };
@@ -208,6 +209,10 @@ fn new_trace() -> Traceparent {
     Traceparent::new(fastrand::u128(..), fastrand::u64(..))
 }
 
-fn host(service: &ServiceKey) -> Arc<str> {
-    format!("{}.{}.svc.cluster.local", service.name, service.namespace).into()
+/// What the other side is told was addressed; what is outside the mesh, a waypoint knows by its address.
+fn host(addressed: &Addressed) -> Option<Arc<str>> {
+    match addressed {
+        Addressed::Service(service) => Some(format!("{}.{}.svc.cluster.local", service.name, service.namespace).into()),
+        Addressed::External(_) => None,
+    }
 }

@@ -17,7 +17,7 @@ use act::{
     telemetry::{Connection, FlowLabels, Outcome, Security},
     tls::Peer,
 };
-use decide::model::{Identity, Refusal, ServiceKey, Workload};
+use decide::model::{Addressed, Identity, Refusal, Workload};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +44,8 @@ pub(super) struct Wanted<'a> {
     pub(super) expected: &'a Identity,
     /// Its address and port.
     pub(super) to: SocketAddr,
-    /// The Service that was addressed, if one was.
-    pub(super) service: Option<&'a ServiceKey>,
+    /// What was addressed by name, if it was.
+    pub(super) service: Option<&'a Addressed>,
     /// The trace it belongs to, as both pods' logs name it.
     pub(super) trace: Option<u128>,
 }

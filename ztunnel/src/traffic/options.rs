@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use act::hbone::{Patience, PoolOptions};
-
-use crate::resolve::{Resolver, over_network};
+use act::{
+    hbone::{Patience, PoolOptions},
+    resolve::{Resolver, over_network},
+};
 
 /// Bounds and timers of the connections of one pod on one worker.
 #[derive(Debug, Clone)]

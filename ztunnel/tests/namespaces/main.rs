@@ -14,6 +14,8 @@ mod names;
 mod near;
 mod node;
 mod passing;
+#[path = "../../src/dns/payments.rs"]
+mod payments;
 mod probes;
 mod proxy;
 mod upgrade;

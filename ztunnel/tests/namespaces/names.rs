@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use decide::model::{ExternalService, Resolution, ServiceKey, Visibility};
 use tokio::{task::LocalSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use ztunnel::dns::{Inbox, Names, serve};
@@ -17,6 +16,7 @@ use ztunnel::dns::{Inbox, Names, serve};
 use crate::{
     node::{Node, ZDS, at, permissive},
     passing::Passing,
+    payments::payments,
     world::{PodNet, alone, ipv6, until},
 };
 
@@ -80,23 +80,6 @@ pub fn query(name: &str) -> Vec<u8> {
     }
     query.extend_from_slice(&[0, 0, 1, 0, 1]);
     query
-}
-
-pub fn payments() -> ExternalService {
-    ExternalService {
-        key: ServiceKey {
-            namespace: "shop".into(),
-            name: "payments".into(),
-        },
-        hosts: vec!["payments.example".into()],
-        networks: vec!["240.0.0.7/32".parse().unwrap()],
-        ports: vec![],
-        resolution: Resolution::Static,
-        endpoints: [].into(),
-        visibility: Visibility::Namespace,
-        waypoint: None,
-        broken: None,
-    }
 }
 
 /// Answers a pod's names on a thread of their own, until dropped.

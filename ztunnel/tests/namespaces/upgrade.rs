@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use ztunnel::node::{LAST_WORDS, end};
 
 use crate::{
-    names::{self, payments, query, turned},
+    names::{self, query, turned},
     node::{Node, ZDS, at, outside, permissive},
+    payments::payments,
     proxy::{Ztunnel, listeners},
     world::{Call, PodNet, SOON, alone, sh, until},
 };

@@ -2,6 +2,7 @@
 
 mod mesh;
 mod near;
+mod outside;
 mod policy;
 mod seen;
 mod shortage;

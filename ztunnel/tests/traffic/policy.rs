@@ -46,12 +46,16 @@ fn service(name: &str, address: &str, pods: &[&Workload], waypoint: Option<&Wayp
     }
 }
 
-async fn hears_nothing(application: &TcpListener) {
+pub(super) async fn hears_nothing(application: &TcpListener) {
     assert!(timeout(Duration::from_millis(50), application.accept()).await.is_err());
 }
 
 /// Stands in for the pod of a waypoint: tells what it is asked for, and refuses it.
-async fn stand_in(mesh: &mut Mesh, name: &str, address: &str) -> tokio::sync::mpsc::UnboundedReceiver<SocketAddr> {
+pub(super) async fn stand_in(
+    mesh: &mut Mesh,
+    name: &str,
+    address: &str,
+) -> tokio::sync::mpsc::UnboundedReceiver<SocketAddr> {
     let leaf = mesh.leaf(&pod(name, address).identity).await;
     let listener = application(&format!("{address}:15008")).await;
     let (tell, told) = tokio::sync::mpsc::unbounded_channel();
@@ -160,41 +164,63 @@ fn a_pod_that_needs_its_waypoint_refuses_everybody_else() {
     );
 }
 
-#[test]
-fn a_port_no_l7_rule_can_touch_is_reached_directly() {
-    inside("policy::a_port_no_l7_rule_can_touch_is_reached_directly", || async {
-        let mut mesh = Mesh::new();
-        // Bound to a waypoint that is not there: what needed it would fail.
-        let gateway = waypoint("gateway", &[]);
-        let of_set = |name, address| Workload {
-            policies: no_post(&[&gateway]),
-            ..pod(name, address)
-        };
-        let (one, two) = (of_set("db-0", SERVER), of_set("db-1", OTHER));
-        configure(&mut mesh, &[pod("prometheus", CLIENT), one.clone(), two.clone()]);
-        mesh.change(|snapshot| {
-            snapshot
-                .waypoints
-                .insert(gateway.key.clone(), Arc::new(gateway.clone()));
-            snapshot.put_service(Arc::new(service("db", "10.88.0.1", &[&one, &two], Some(&gateway))));
-        });
-        let prometheus = mesh.capture_and_listen("prometheus", CLIENT);
-        let first = mesh.capture_and_listen("db-0", SERVER);
-        let second = mesh.capture_and_listen("db-1", OTHER);
-        // A scrape of the metrics.
-        let metrics = application("10.77.0.2:9090").await;
-        let mut scrape = prometheus.connect("10.77.0.2:9090").await;
-        talk(&mut scrape, &mut accepted(&metrics).await).await;
-        // Peers of the StatefulSet, each by its own address.
-        let peer = application("10.77.0.3:7000").await;
-        let mut replicating = first.connect("10.77.0.3:7000").await;
-        talk(&mut replicating, &mut accepted(&peer).await).await;
-        assert_eq!(second.traffic.live()[0].peer.as_ref(), Some(&one.identity), "by HBONE");
-        // The port that the rule is about is not.
-        let served = application("10.77.0.3:8080").await;
-        assert!(is_reset(&mut first.connect("10.77.0.3:8080").await).await);
-        hears_nothing(&served).await;
+/// Two pods of a StatefulSet, bound to a waypoint that is not there, so that what needed it would fail; the first.
+fn stateful(mesh: &mut Mesh) -> Workload {
+    let gateway = waypoint("gateway", &[]);
+    let of_set = |name, address| Workload {
+        policies: no_post(&[&gateway]),
+        ..pod(name, address)
+    };
+    let (one, two) = (of_set("db-0", SERVER), of_set("db-1", OTHER));
+    configure(mesh, &[pod("prometheus", CLIENT), one.clone(), two.clone()]);
+    mesh.change(|snapshot| {
+        snapshot.put_service(Arc::new(service("db", "10.88.0.1", &[&one, &two], Some(&gateway))));
+        snapshot.waypoints.insert(gateway.key.clone(), Arc::new(gateway));
     });
+    one
+}
+
+#[test]
+fn a_metrics_scrape_of_a_pod_behind_a_waypoint_goes_directly() {
+    inside(
+        "policy::a_metrics_scrape_of_a_pod_behind_a_waypoint_goes_directly",
+        || async {
+            let mut mesh = Mesh::new();
+            stateful(&mut mesh);
+            let prometheus = mesh.capture_and_listen("prometheus", CLIENT);
+            let server = mesh.capture_and_listen("db-1", OTHER);
+            let metrics = application("10.77.0.3:9090").await;
+            let mut scrape = prometheus.connect("10.77.0.3:9090").await;
+            talk(&mut scrape, &mut accepted(&metrics).await).await;
+            let client = pod("prometheus", CLIENT).identity;
+            assert_eq!(server.traffic.live()[0].peer.as_ref(), Some(&client), "by HBONE");
+            // The port that the rule is about is not.
+            let served = application("10.77.0.3:8080").await;
+            assert!(is_reset(&mut prometheus.connect("10.77.0.3:8080").await).await);
+            hears_nothing(&served).await;
+        },
+    );
+}
+
+#[test]
+fn peers_of_a_stateful_set_behind_a_waypoint_reach_each_other_directly() {
+    inside(
+        "policy::peers_of_a_stateful_set_behind_a_waypoint_reach_each_other_directly",
+        || async {
+            let mut mesh = Mesh::new();
+            let one = stateful(&mut mesh);
+            let first = mesh.capture_and_listen("db-0", SERVER);
+            let second = mesh.capture_and_listen("db-1", OTHER);
+            // Each by its own address, as the headless Service's names tell it.
+            let peer = application("10.77.0.3:7000").await;
+            let mut replicating = first.connect("10.77.0.3:7000").await;
+            talk(&mut replicating, &mut accepted(&peer).await).await;
+            assert_eq!(second.traffic.live()[0].peer.as_ref(), Some(&one.identity), "by HBONE");
+            let served = application("10.77.0.3:8080").await;
+            assert!(is_reset(&mut first.connect("10.77.0.3:8080").await).await);
+            hears_nothing(&served).await;
+        },
+    );
 }
 
 #[test]

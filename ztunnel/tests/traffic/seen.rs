@@ -82,7 +82,7 @@ fn measured(metrics: &Metrics, family: &str, labels: &[(&str, &str)]) -> f64 {
         .sum()
 }
 
-async fn until(metrics: &Metrics, family: &str, labels: &[(&str, &str)], value: f64) {
+pub(super) async fn until(metrics: &Metrics, family: &str, labels: &[(&str, &str)], value: f64) {
     let start = Instant::now();
     while (measured(metrics, family, labels) - value).abs() > f64::EPSILON {
         let now = measured(metrics, family, labels);

@@ -284,8 +284,8 @@ fn wanted(scope: Option<&Scope>, more: &[Right]) -> BTreeSet<(String, String, St
 fn nobody_may_more_than_its_part_needs() {
     let node = String::new();
     let own: &[(&str, Option<Scope>, &[Right])] = &[
-        ("weft-ztunnel", Some(Scope::Proxy), &[]),
-        ("weft-waypoint", Some(Scope::Proxy), &[]),
+        ("weft-ztunnel", Some(Scope::Ztunnel), &[]),
+        ("weft-waypoint", Some(Scope::Waypoint), &[]),
         (
             "weft-cni",
             Some(Scope::Agent { node }),

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use decide::model::{Decider, Identity, ServiceKey, Workload};
+use decide::model::{Addressed, Decider, Identity, Workload};
 use metrics::Label;
 
 use super::options::Told;
@@ -81,8 +81,8 @@ pub struct FlowLabels {
     pub source: Party,
     /// The server (the picked endpoint, where one was picked).
     pub destination: Party,
-    /// The Service that was addressed, if one was.
-    pub service: Option<ServiceKey>,
+    /// The Service or ExternalService that was addressed, if one was.
+    pub service: Option<Addressed>,
     /// How it is protected.
     pub security: Security,
     /// The rule that allowed it, if one was needed: written to the log.
@@ -106,6 +106,8 @@ pub(super) struct SeriesKey {
     destination: PartyKey,
     service: Option<Arc<str>>,
     service_namespace: Option<Arc<str>>,
+    /// Of an ExternalService, what it is known as.
+    host: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -196,7 +198,11 @@ impl FlowLabels {
     pub(super) fn key(&self, told: &Told) -> SeriesKey {
         let dropped = told.dropped;
         let others = |label| dropped.keeps(2, label);
-        let service = self.service.as_ref();
+        let service = self.service.as_ref().map(Addressed::key);
+        let host = match &self.service {
+            Some(Addressed::External(service)) => Some(service.known_as().clone()),
+            Some(Addressed::Service(_)) | None => None,
+        };
         SeriesKey {
             reporter: self.reporter,
             security: others(3).then_some(self.security.label()),
@@ -208,6 +214,7 @@ impl FlowLabels {
             service_namespace: service
                 .filter(|_| others(0) || others(2))
                 .map(|service| service.namespace.clone()),
+            host: host.filter(|_| others(0)),
         }
     }
 }
@@ -260,9 +267,10 @@ impl SeriesKey {
             .push(DESTINATION, |label| dropped.keeps(1, label), &mut labels);
         let name = self.service.as_deref().unwrap_or(UNKNOWN);
         let namespace = self.service_namespace.as_deref().unwrap_or(UNKNOWN);
-        let host = match &self.service {
-            Some(_) => format!("{name}.{namespace}.svc.cluster.local"),
-            None => UNKNOWN.to_owned(),
+        let host = match (&self.host, &self.service) {
+            (Some(host), _) => host.to_string(),
+            (None, Some(_)) => format!("{name}.{namespace}.svc.cluster.local"),
+            (None, None) => UNKNOWN.to_owned(),
         };
         let services = [
             (SERVICE, host),
@@ -304,6 +312,8 @@ pub(super) fn overflow() -> Vec<Label> {
 
 #[cfg(test)]
 mod tests {
+    use decide::model::{ExternalService, Resolution, ServiceKey, Visibility};
+
     use super::{super::FlowOptions, *};
 
     fn told(dropped: &str) -> Told {
@@ -319,11 +329,15 @@ mod tests {
                 identity: Some(Identity::new("cluster.local", "shop", identity).unwrap()),
                 ..Party::default()
             },
-            service: Some(ServiceKey {
-                namespace: "shop".into(),
-                name: "web".into(),
-            }),
+            service: Some(Addressed::Service(key("web"))),
             ..FlowLabels::new(Reporter::Source)
+        }
+    }
+
+    fn key(name: &str) -> ServiceKey {
+        ServiceKey {
+            namespace: "shop".into(),
+            name: name.into(),
         }
     }
 
@@ -342,6 +356,32 @@ mod tests {
         assert!(!left.iter().any(|name| name == "source_principal" || name == SERVICE));
         assert!(left.iter().any(|name| name == SERVICE_NAME));
         assert_ne!(flow("a").key(&self::told("")), flow("b").key(&self::told("")));
+    }
+
+    #[test]
+    fn an_external_service_is_told_by_its_host_and_by_its_own_name_and_namespace() {
+        let payments = ExternalService {
+            key: key("payments"),
+            hosts: vec!["*.payments.example".into(), "api.payments.example".into()],
+            networks: Vec::new(),
+            ports: Vec::new(),
+            resolution: Resolution::None,
+            endpoints: Arc::default(),
+            visibility: Visibility::Namespace,
+            waypoint: None,
+            policies: Arc::default(),
+            broken: None,
+        };
+        let outside = FlowLabels {
+            service: Some(Addressed::External(Arc::new(payments))),
+            ..FlowLabels::new(Reporter::Source)
+        };
+        let told = told("");
+        let labels = outside.key(&told).labels(told.dropped);
+        let value = |name: &str| labels.iter().find(|label| label.key() == name).map(Label::value);
+        assert_eq!(value(SERVICE), Some("api.payments.example"));
+        assert_eq!(value(SERVICE_NAME), Some("payments"));
+        assert_eq!(value(SERVICE_NAMESPACE), Some("shop"));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Shop {
     fn ask(&self, authority: &str, method: Option<&str>) -> Result<Onward, Refusal> {
         let snapshot = self.snapshot();
         let (key, authority) = (waypoint_key("demo", "way"), authority.parse().expect("an address"));
-        let bound = bound(&snapshot, &key, authority)?;
+        let bound = bound(&snapshot, &key, "demo", authority)?;
         let headers = HeaderMap::new();
         let request = method.map(|method| Request {
             method,

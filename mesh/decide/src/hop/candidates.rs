@@ -1,6 +1,10 @@
 //! Which endpoints of a Service may be connected to now?
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    sync::Arc,
+};
 
 use super::is_ours;
 use crate::{
@@ -49,7 +53,29 @@ pub fn candidates(snapshot: &Snapshot, service: &Service, port: u16) -> Result<V
     looked.through(service.endpoints.iter(), Stage::Leaving).or(ready)
 }
 
-/// One of [`candidates`], picked: of the nearest tier that has one which did not fail a moment ago. Two draws do as
+/// Those of [`candidates`] that a connection to `addressed` goes to: of its family where the Service has such, as
+/// kube-proxy has it. Who listens on IPv4 alone is not asked over IPv6, and a node without IPv6 is asked for none.
+///
+/// # Errors
+/// As [`candidates`].
+pub fn candidates_at(
+    snapshot: &Snapshot,
+    service: &Service,
+    addressed: IpAddr,
+    port: u16,
+) -> Result<Vec<Candidate>, Refusal> {
+    let mut found = candidates(snapshot, service, port)?;
+    let v4 = addressed.to_canonical().is_ipv4();
+    if service.endpoints.iter().any(|it| it.address.is_ipv4() == v4) {
+        found.retain(|candidate| candidate.address.is_ipv4() == v4);
+    }
+    match found.is_empty() {
+        true => Err(Refusal::NoEndpoint(service.key.clone())),
+        false => Ok(found),
+    }
+}
+
+/// One of [`candidates_at`], picked: of the nearest tier that has one which did not fail a moment ago. Two draws do as
 /// a rule; only when one of them is of no use is every endpoint of the tier looked at, so that a connection to a
 /// large Service costs no more than to a small one.
 ///
@@ -58,15 +84,16 @@ pub fn candidates(snapshot: &Snapshot, service: &Service, port: u16) -> Result<V
 pub(super) fn pick_candidate(
     snapshot: &Snapshot,
     service: &Service,
-    port: u16,
+    addressed: SocketAddr,
     source: &Workload,
     choice: &Choice<'_>,
 ) -> Result<Candidate, Refusal> {
     let look = Look {
         snapshot,
         service,
-        port,
+        port: addressed.port(),
     };
+    let of_v4 = addressed.is_ipv4();
     let tiers = look.tiers(source);
     let mut failed = None;
     let mut refused = None;
@@ -75,7 +102,7 @@ pub(super) fn pick_candidate(
             break;
         }
         for tier in tiers.iter().flatten() {
-            match look.pick_in(tier, stage, choice) {
+            match look.pick_in(&tier.of_family(service, of_v4), stage, choice) {
                 Ok(picked) if !choice.avoid.contains(&picked.address) => return Ok(picked),
                 Ok(picked) => drop(failed.get_or_insert(picked)),
                 Err(refusal @ Refusal::UnknownAddress(_)) => drop(refused.get_or_insert(refusal)),
@@ -101,10 +128,31 @@ enum Stage {
     Leaving,
 }
 
-/// Endpoints that are as near as one another.
+/// Endpoints that are as near as one another, as indexes in order.
+#[derive(Clone)]
 enum Tier<'a> {
     Some(&'a [u32]),
-    All,
+    All(Range<usize>),
+}
+
+impl Tier<'_> {
+    /// Those of one family, or nothing where the Service has others but none of it here; all where the Service has
+    /// none of it at all. Endpoints of IPv4 come first.
+    fn of_family(&self, service: &Service, of_v4: bool) -> Self {
+        let endpoints = &service.endpoints;
+        let first = endpoints.partition_point(|endpoint| endpoint.address.is_ipv4());
+        let family = if of_v4 { 0..first } else { first..endpoints.len() };
+        if family.is_empty() {
+            return self.clone();
+        }
+        match self {
+            Self::All(_) => Self::All(family),
+            Self::Some(indexes) => {
+                let (v4, v6) = indexes.split_at(indexes.partition_point(|index| (*index as usize) < first));
+                Self::Some(if of_v4 { v4 } else { v6 })
+            }
+        }
+    }
 }
 
 /// What stays the same while endpoints are looked at.
@@ -116,27 +164,38 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     /// Nearest first.
-    fn tiers(&self, source: &Workload) -> [Option<Tier<'a>>; 3] {
+    fn tiers(&self, source: &Workload) -> [Option<Tier<'a>>; 4] {
         let tiers = &self.service.tiers;
         if tiers.is_flat() {
-            return [None, None, Some(Tier::All)];
+            return [None, None, None, Some(self.all())];
         }
         let node = tiers.nodes.get(&source.node).map(|tier| Tier::Some(tier));
         if tiers.only_node {
-            return [node, None, None];
+            return [node, None, None, None];
         }
         let zone = self.snapshot.zone_of(source).and_then(|zone| tiers.zones.get(zone));
-        [node, zone.map(|tier| Tier::Some(tier)), Some(Tier::All)]
+        let region = self.snapshot.region_of(source);
+        let region = region.and_then(|region| tiers.regions.get(region));
+        [
+            node,
+            zone.map(|tier| Tier::Some(tier)),
+            region.map(|tier| Tier::Some(tier)),
+            Some(self.all()),
+        ]
+    }
+
+    fn all(&self) -> Tier<'a> {
+        Tier::All(0..self.service.endpoints.len())
     }
 
     fn pick_in(&self, tier: &Tier<'_>, stage: Stage, choice: &Choice<'_>) -> Result<Candidate, Refusal> {
         let len = match tier {
             Tier::Some(indexes) => indexes.len(),
-            Tier::All => self.service.endpoints.len(),
+            Tier::All(range) => range.len(),
         };
         let endpoint = |at: usize| match tier {
             Tier::Some(indexes) => self.service.endpoints.get(*indexes.get(at)? as usize),
-            Tier::All => self.service.endpoints.get(at),
+            Tier::All(range) => self.service.endpoints.get(range.start + at),
         };
         let (first, second) = draw(len, choice.random);
         let drawn = |at: usize| {

@@ -8,12 +8,30 @@ use std::{
 use super::{Hop, Way, addressable, is_ours};
 use crate::{
     model::{
-        Decider, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Refusal, Resolution, WaypointFor,
-        Workload,
+        Addressed, Decider, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Refusal, Resolution,
+        WaypointFor, Workload,
     },
     pick::{Choice, pick},
     snapshot::Snapshot,
 };
+
+/// Where a connection to `addressed`, which `service` describes, goes on to from `source`: for its waypoint, which
+/// knows already which ExternalService its client meant.
+pub fn hop_to_external(
+    snapshot: &Snapshot,
+    source: &Workload,
+    service: &Arc<ExternalService>,
+    addressed: SocketAddr,
+    choice: &Choice<'_>,
+) -> Hop {
+    let way = Way {
+        snapshot,
+        source,
+        choice,
+    };
+    way.to_external(service, addressed)
+        .unwrap_or_else(|| Hop::Refuse(Refusal::NoExternalPort(service.key.clone(), addressed.port())))
+}
 
 /// Where a connection of `source` goes once a name of `service` is resolved: one of `addresses`, of the families the
 /// source itself has. An address of the mesh leads where it would lead had it been addressed: nothing reaches a pod
@@ -56,7 +74,7 @@ impl Way<'_> {
             return (service.resolution != Resolution::None).then_some(Hop::Refuse(refusal));
         };
         if let Some(waypoint) = self.taken(service.waypoint.as_ref(), WaypointFor::Service) {
-            return Some(self.through(waypoint, addressed, None));
+            return Some(self.through(waypoint, addressed, Some(Addressed::External(service.clone()))));
         }
         Some(match service.resolution {
             Resolution::None => self.to_outside(service, addressed),

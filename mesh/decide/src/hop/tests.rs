@@ -110,7 +110,7 @@ fn nothing_is_judged_before_the_first_lists_are_complete() {
         Hop::Hold(Refusal::NotConfigured)
     );
     assert_eq!(
-        bound(&snapshot, &waypoint_key("demo", "way"), at("10.2.0.1:80")),
+        bound(&snapshot, &waypoint_key("demo", "way"), "demo", at("10.2.0.1:80")),
         Err(Refusal::NotConfigured)
     );
 }
@@ -320,7 +320,12 @@ fn a_waypoint_without_pods_or_unknown_is_never_gone_around() {
 fn a_waypoint_is_never_asked_for_a_waypoints_pod() {
     let mut shop = Shop::bound();
     shop.way_pod.waypoint = Some(waypoint_key("demo", "way"));
-    let asked = bound(&shop.snapshot(), &waypoint_key("demo", "way"), at("10.1.0.9:8080"));
+    let asked = bound(
+        &shop.snapshot(),
+        &waypoint_key("demo", "way"),
+        "demo",
+        at("10.1.0.9:8080"),
+    );
     assert_eq!(asked, Err(Refusal::NotBound(at("10.1.0.9:8080"))));
 }
 
@@ -461,7 +466,7 @@ fn a_waypoint_is_asked_only_for_what_is_bound_to_it() {
         &[&shop.service, &elsewhere],
         &[&shop.way],
     );
-    let asked = |authority: &str| bound(&snapshot, &waypoint_key("demo", "way"), at(authority));
+    let asked = |authority: &str| bound(&snapshot, &waypoint_key("demo", "way"), "demo", at(authority));
     assert!(matches!(asked("10.2.0.1:80"), Ok(Bound::Service(service, 80)) if *service == shop.service));
     assert!(matches!(asked("10.1.0.2:8080"), Ok(Bound::Workload(web, 8080)) if *web == shop.web));
     for authority in [
@@ -491,6 +496,7 @@ fn a_workload_bound_itself_is_bound_on_every_port_but_the_meshs() {
         bound(
             &shop.snapshot(),
             &waypoint_key("demo", "way"),
+            "demo",
             (ip("10.1.0.2"), port).into(),
         )
     };
@@ -552,7 +558,7 @@ proptest! {
         let to = at(if by_service { "10.2.0.1:80" } else { "10.1.0.2:8080" });
         let snapshot = shop.snapshot();
         match hop(&snapshot, &shop.client, to, &Choice { random, ..FIRST }) {
-            Hop::Waypoint { authority, .. } => prop_assert!(ready && bound(&snapshot, &key, authority).is_ok()),
+            Hop::Waypoint { authority, .. } => prop_assert!(ready && bound(&snapshot, &key, "demo", authority).is_ok()),
             Hop::Tunnel { .. } => prop_assert!(!guarded),
             Hop::Refuse(_) => prop_assert!(!ready || guarded),
             other => prop_assert!(false, "{:?}", other),

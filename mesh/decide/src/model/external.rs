@@ -5,13 +5,13 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{ObjectRef, ServiceKey, WaypointKey};
+use super::{ObjectRef, PolicySet, ServiceKey, WaypointKey};
 
 /// Kind of the object.
 pub const EXTERNAL_SERVICE: &str = "ExternalService";
 
 /// A destination outside the mesh.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExternalService {
     /// Namespace and name of the object.
     pub key: ServiceKey,
@@ -29,6 +29,8 @@ pub struct ExternalService {
     pub visibility: Visibility,
     /// The waypoint its connections take, if any.
     pub waypoint: Option<WaypointKey>,
+    /// What that waypoint judges connections and requests by: policies that target it.
+    pub policies: Arc<PolicySet>,
     /// The field that cannot be read, if one cannot: its connections are refused, for nobody knows what was meant.
     pub broken: Option<Arc<str>>,
 }
@@ -102,6 +104,12 @@ impl ExternalService {
             Visibility::Namespace => Some(&self.key.namespace),
             Visibility::Mesh => None,
         }
+    }
+
+    /// The host that telemetry calls it by: the first that stands for itself alone, else the first, else its own name.
+    pub fn known_as(&self) -> &Arc<str> {
+        let single = self.hosts.iter().find(|host| !host.starts_with('*'));
+        single.or_else(|| self.hosts.first()).unwrap_or(&self.key.name)
     }
 
     /// What the mesh answers its hosts with: its single addresses, where connections do not go to the address they

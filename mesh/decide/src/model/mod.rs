@@ -1,9 +1,11 @@
 //! What exists in the mesh, after translation: identities, workloads, services, waypoints, policies,
 //! routes, and the words for what went wrong. Plain values, shared by `Arc`; nothing here decides.
 
+mod addressed;
 mod exclusions;
 mod external;
 mod identity;
+mod locality;
 mod mesh;
 mod policy;
 mod problem;
@@ -13,11 +15,14 @@ mod service;
 mod waypoint;
 mod workload;
 
+pub use addressed::Addressed;
 pub use exclusions::Exclusions;
 pub use external::{
     EXTERNAL_SERVICE, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Resolution, Visibility,
 };
 pub use identity::{Identity, NotAnIdentity};
+pub use locality::Locality;
+pub(crate) use locality::{REGION, ZONE};
 pub use mesh::{Datagrams, MeshSettings, OutboundPolicy, SameNode};
 pub use policy::{
     Action, AppliedPolicy, BoundWaypoint, Condition, ConditionKey, IpMatch, MtlsMode, MtlsRules, Operation, Policy,

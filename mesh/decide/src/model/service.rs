@@ -24,7 +24,7 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// Everything behind it, ready or not.
+    /// Everything behind it, ready or not, by address: those of IPv4 first.
     pub endpoints: Arc<[Endpoint]>,
     /// Whether endpoints that are not ready get traffic.
     pub publish_not_ready: bool,
@@ -74,6 +74,8 @@ pub struct Tiers {
     pub nodes: HashMap<Arc<str>, Box<[u32]>>,
     /// Preferred from a zone, where the node has none that is of use.
     pub zones: HashMap<Arc<str>, Box<[u32]>>,
+    /// Preferred from a region, where the zone has none that is of use.
+    pub regions: HashMap<Arc<str>, Box<[u32]>>,
     /// Whether nothing beyond the node counts (`internalTrafficPolicy: Local`).
     pub only_node: bool,
 }
@@ -81,7 +83,7 @@ pub struct Tiers {
 impl Tiers {
     /// Whether every endpoint is as near as any other.
     pub fn is_flat(&self) -> bool {
-        self.nodes.is_empty() && self.zones.is_empty() && !self.only_node
+        self.nodes.is_empty() && self.zones.is_empty() && self.regions.is_empty() && !self.only_node
     }
 }
 

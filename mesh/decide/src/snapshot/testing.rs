@@ -78,6 +78,7 @@ pub(crate) fn external(namespace: &str, name: &str, hosts: &[&str], networks: &[
         endpoints: Arc::default(),
         visibility: Visibility::Namespace,
         waypoint: None,
+        policies: Arc::default(),
         broken: None,
     }
 }

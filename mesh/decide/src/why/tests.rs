@@ -3,11 +3,13 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     model::{
-        Action, Backend, BoundWaypoint, Capture, Decider, Fence, HttpRoute, MtlsMode, MtlsRules, ObjectRef, PathMatch,
-        Policy, PolicySet, RouteMatch, RouteRule, Service, StringMatch, Waypoint, WaypointFor, Workload,
+        Action, Backend, BoundWaypoint, Capture, Decider, ExternalService, Fence, HttpRoute, MtlsMode, MtlsRules,
+        ObjectRef, PathMatch, Policy, PolicySet, RouteMatch, RouteRule, Service, StringMatch, Waypoint, WaypointFor,
+        Workload,
     },
     snapshot::testing::{
-        allow, bound_waypoint, pod, policies, service, service_key, snapshot, waypoint, waypoint_key, waypoint_pod,
+        allow, bound_waypoint, external, pod, policies, service, service_key, snapshot, waypoint, waypoint_key,
+        waypoint_pod,
     },
 };
 
@@ -16,6 +18,7 @@ struct Shop {
     pods: Vec<Workload>,
     services: Vec<Service>,
     ways: Vec<Waypoint>,
+    outside: Vec<ExternalService>,
 }
 
 impl Shop {
@@ -36,6 +39,7 @@ impl Shop {
         Self {
             services: vec![service("demo", "web", "10.2.0.1", (80, 8080), &[&web[0], &web[1]])],
             ways: vec![waypoint("demo", "way", WaypointFor::Service, &[&way_pod])],
+            outside: Vec::new(),
             pods: [
                 pod("demo", "client-1", "10.1.0.1"),
                 pod("shop", "client-1", "10.1.0.2"),
@@ -96,11 +100,19 @@ impl Shop {
     }
 
     fn snapshot(&self) -> Snapshot {
-        snapshot(
+        let mut snapshot = snapshot(
             &self.pods.iter().collect::<Vec<_>>(),
             &self.services.iter().collect::<Vec<_>>(),
             &self.ways.iter().collect::<Vec<_>>(),
-        )
+        );
+        for service in &self.outside {
+            let external = &mut snapshot.external;
+            for network in &service.networks {
+                external.own_network(service.scope(), *network, Some(service.key.clone()));
+            }
+            external.put(Arc::new(service.clone()));
+        }
+        snapshot
     }
 
     fn ask(&self, question: &str) -> Result<Explanation, String> {
@@ -325,6 +337,37 @@ fn a_missing_waypoint_refuses_and_is_not_gone_around() {
         told[1].starts_with("ztunnel on node-2 verdict: AuthorizationPolicy demo/get-only"),
         "{}",
         told[1]
+    );
+}
+
+#[test]
+fn what_is_bound_outside_is_told_through_its_waypoint_and_judged_there() {
+    let mut shop = Shop::new();
+    shop.outside = vec![ExternalService {
+        waypoint: Some(waypoint_key("demo", "way")),
+        policies: policies(vec![allow("demo", "egress", &["GET"], &[CLIENT])], Vec::new()),
+        ..external("demo", "api", &["api.example"], &["192.0.2.1"])
+    }];
+    let told = shop.told("demo/client-1 192.0.2.1:443 GET /");
+    assert!(
+        told.iter()
+            .any(|line| line.contains("is ExternalService demo/api port 443, which is bound to this waypoint")),
+        "{told:#?}"
+    );
+    assert_eq!(
+        outcome(&told),
+        "allowed: plain TCP goes to 192.0.2.1:443, outside the mesh"
+    );
+    let told = shop.told("demo/client-1 192.0.2.1:443 POST /");
+    assert!(
+        outcome(&told).starts_with("refused") && outcome(&told).contains("demo/egress"),
+        "{told:#?}"
+    );
+    shop.ways.clear();
+    let told = shop.told("demo/client-1 192.0.2.1:443 GET /");
+    assert!(
+        outcome(&told).contains("waypoint demo/way has no ready pod"),
+        "{told:#?}"
     );
 }
 

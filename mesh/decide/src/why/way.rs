@@ -11,7 +11,7 @@ use super::{
     words::{full_name, listed, named, proxy_of},
 };
 use crate::{
-    hop::{Carriage, Hop, Wire, candidates, carriage, hop, source_address},
+    hop::{Carriage, Hop, Wire, candidates_at, carriage, hop, source_address},
     model::{Capture, Decider, ExternalService, Identity, Refusal, Resolution, ServiceKey, Workload, ports},
     pick::Choice,
     snapshot::Snapshot,
@@ -196,7 +196,8 @@ impl Way<'_> {
     fn among(&self, service: Option<&ServiceKey>, asked_for: SocketAddr, to: SocketAddr) -> String {
         let Some(key) = service else { return String::new() };
         let addressed = self.snapshot.service_at(asked_for.ip()).filter(|it| it.key == *key);
-        let found = addressed.and_then(|service| candidates(self.snapshot, service, asked_for.port()).ok());
+        let found =
+            addressed.and_then(|service| candidates_at(self.snapshot, service, asked_for.ip(), asked_for.port()).ok());
         match found {
             Some(found) if found.len() > 1 => {
                 format!(
@@ -314,7 +315,7 @@ impl Way<'_> {
         let network = "the cluster's network";
         let (to, workload) = match self.snapshot.service_at(asked_for.ip()) {
             None => (asked_for, self.snapshot.workload_at(asked_for.ip()).cloned()),
-            Some(service) => match candidates(self.snapshot, service, asked_for.port()) {
+            Some(service) => match candidates_at(self.snapshot, service, asked_for.ip(), asked_for.port()) {
                 Ok(found) => match found.into_iter().next() {
                     Some(first) => (first.address, first.workload),
                     None => return End::Refused(Refusal::NoEndpoint(service.key.clone()).to_string()),

@@ -41,13 +41,19 @@ impl Way<'_> {
             "verify",
             format!("the client must prove to be {}", asked.caller.identity),
         );
-        let bound = match bound(self.snapshot, &asked.waypoint.key, asked.authority) {
+        let bound = match bound(
+            self.snapshot,
+            &asked.waypoint.key,
+            asked.caller.identity.namespace(),
+            asked.authority,
+        ) {
             Ok(bound) => bound,
             Err(refusal) => return self.refuse(&at, "bound", &refusal, "refuses before it dials"),
         };
         let what = match &bound {
             Bound::Service(service, port) => format!("Service {} port {port}", service.key),
             Bound::Workload(workload, port) => format!("pod {} port {port}", full_name(workload)),
+            Bound::External(service, port) => format!("ExternalService {} port {port}", service.key),
         };
         self.tell(
             &at,

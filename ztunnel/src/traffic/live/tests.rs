@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use decide::{
     model::{Action, AppliedPolicy, Capture, Fence, MeshSettings, ObjectRef, Phase, Policy, Rule},
     snapshot::Snapshot,
@@ -171,6 +173,30 @@ async fn changes_that_come_while_some_are_judged_are_one() {
         assert_eq!(crowd.cut(), usize::from(MANY));
         let passes = crowd.looked_at() / u64::from(MANY);
         assert!(passes < 50, "{passes} passes for 201 changes");
+    };
+    tokio::task::LocalSet::new().run_until(all).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_two_hundred_changes_a_second_ten_thousand_connections_keep_nobody_waiting() {
+    const BEAT: Duration = Duration::from_millis(5);
+    let all = async {
+        let mut crowd = Crowd::new();
+        let mut beats = tokio::time::interval(BEAT);
+        let mut most = 0;
+        let mut behind = 0;
+        for change in 1..=200_u64 {
+            beats.tick().await;
+            // Another judge each time, who denies nothing: every connection must be looked at.
+            crowd.change(pod(&Arc::default()));
+            most = most.max(crowd.settle().await);
+            behind = behind.max((change * u64::from(MANY)).saturating_sub(crowd.looked_at()));
+        }
+        assert!(most <= SLICE as u64, "{most} without a turn for others");
+        assert_eq!((behind, crowd.cut()), (0, 0), "each beat was done before the next");
+        crowd.change(pod(&Arc::new(deny_everything())));
+        crowd.settle().await;
+        assert_eq!(crowd.cut(), usize::from(MANY), "the last counts for all");
     };
     tokio::task::LocalSet::new().run_until(all).await;
 }

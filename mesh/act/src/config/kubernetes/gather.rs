@@ -41,7 +41,7 @@ struct Known {
     listing: Option<HashSet<Name>>,
     /// Whether a list was complete once, or nobody waits for one.
     listed: bool,
-    /// Of a kind that may be unread: whether it is read.
+    /// Whether it is read: of a kind that may be unread.
     sure: bool,
 }
 
@@ -156,7 +156,7 @@ impl Known {
     /// It may not be read, and nobody waits for it: what it would say counts as unknown.
     fn unread(&mut self, changes: &mut Vec<Change>) {
         self.listed = true;
-        if std::mem::take(&mut self.sure) {
+        if std::mem::take(&mut self.sure) && self.kind.is_fence() {
             changes.push(Change::Fences(false));
         }
     }
@@ -167,7 +167,7 @@ impl Known {
             return;
         };
         self.listed = true;
-        if self.kind.may_be_unread() && !std::mem::replace(&mut self.sure, true) {
+        if !std::mem::replace(&mut self.sure, true) && self.kind.is_fence() {
             changes.push(Change::Fences(true));
         }
         let kind: Arc<str> = self.kind.kind.into();
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn network_policies_that_may_not_be_read_hold_nobody_up_and_count_as_unread() {
         let forbidden = || News::Trouble(Trouble::Forbidden("no".into()));
-        let mut watches = Watches::new(&Scope::Proxy);
+        let mut watches = Watches::new(&Scope::Ztunnel);
         assert_eq!(watches.say("NetworkPolicy", forbidden()), Vec::<String>::new());
         assert!(!watches.gather.awaited().contains(&"networkpolicies"));
         watches.say("NetworkPolicy", News::Listing);
@@ -333,8 +333,21 @@ mod tests {
     }
 
     #[test]
+    fn nodes_that_may_not_be_read_hold_nobody_up_and_what_was_known_of_them_stays() {
+        let forbidden = || News::Trouble(Trouble::Forbidden("no".into()));
+        let mut watches = Watches::new(&Scope::Ztunnel);
+        assert_eq!(watches.say("Node", forbidden()), Vec::<String>::new());
+        assert!(!watches.gather.awaited().contains(&"nodes"));
+        watches.say("Node", News::Listing);
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+        assert_eq!(watches.put("Node", node), ["put Node n1"]);
+        assert_eq!(watches.say("Node", News::Listed), Vec::<String>::new());
+        assert_eq!(watches.say("Node", forbidden()), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_list_that_is_broken_off_completes_nothing_and_takes_nothing_away() {
-        let mut watches = Watches::new(&Scope::Proxy);
+        let mut watches = Watches::new(&Scope::Ztunnel);
         watches.say("Pod", News::Listing);
         watches.put("Pod", pod("a"));
         watches.put("Pod", pod("b"));
@@ -355,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_kind_that_is_served_no_more_has_no_objects() {
-        let mut watches = Watches::new(&Scope::Proxy);
+        let mut watches = Watches::new(&Scope::Ztunnel);
         watches.say("AuthorizationPolicy", News::Listing);
         watches.put("AuthorizationPolicy", policy(&json!({})));
         watches.say("AuthorizationPolicy", News::Listed);
@@ -367,7 +380,7 @@ mod tests {
 
     #[test]
     fn the_last_good_version_stays_until_a_good_one_comes_or_it_goes() {
-        let mut watches = Watches::new(&Scope::Proxy);
+        let mut watches = Watches::new(&Scope::Ztunnel);
         assert_eq!(watches.put("Pod", pod("a")), ["put Pod shop/a"]);
         assert_eq!(
             watches.put("Pod", bad_pod("a")),
@@ -390,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_cannot_be_taken_restricts_where_there_is_no_good_version() {
-        let mut watches = Watches::new(&Scope::Proxy);
+        let mut watches = Watches::new(&Scope::Ztunnel);
         let bad = policy(&json!({"action": "PERMIT", "rules": [{}]}));
         assert_eq!(
             watches.put("AuthorizationPolicy", bad.clone()),

@@ -68,10 +68,8 @@ impl Outage {
         let mut found = BTreeMap::new();
         for (kind, trouble) in self.troubles.values() {
             let (name, remedy) = remedy(kind, trouble);
-            let stays = match trouble {
-                Trouble::Forbidden(_) if kind.may_be_unread() => "Pods of one node talk over the wire meanwhile.",
-                _ => stays,
-            };
+            let unread = kind.unread().filter(|_| matches!(trouble, Trouble::Forbidden(_)));
+            let stays = unread.unwrap_or(stays);
             let problem = Problem {
                 object: ObjectRef {
                     kind: KIND.into(),
@@ -122,7 +120,7 @@ mod tests {
     use crate::config::kubernetes::scope::Scope;
 
     fn kind(plural: &str) -> &'static Kind {
-        let kinds = Scope::Proxy.kinds();
+        let kinds = Scope::Ztunnel.kinds();
         kinds.iter().find(|kind| kind.plural == plural).expect("a kind")
     }
 

@@ -10,8 +10,10 @@ const VERBS: &[&str] = &["get", "list", "watch"];
 /// Which objects a process needs to know: its RBAC allows no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything that decides about traffic.
-    Proxy,
+    /// Everything that decides about the traffic of a node.
+    Ztunnel,
+    /// What decides about traffic that a waypoint is asked for.
+    Waypoint,
     /// What decides which pods of this node are captured, and how.
     Agent {
         /// `spec.nodeName` of the pods.
@@ -84,8 +86,25 @@ impl Kind {
         self.group == GATEWAY_API || self.is_ours() || self.may_be_unread()
     }
 
-    /// Whether we can do without: what may not be read then counts as whatever is safe.
+    /// What is so while it may not be read, of a kind that we can do without: what it would say counts as whatever
+    /// is safe.
+    pub(super) fn unread(&self) -> Option<&'static str> {
+        if *self == NETWORK_POLICIES {
+            Some("Pods of one node talk over the wire meanwhile.")
+        } else if *self == NODES {
+            Some("Which endpoints are near is known by zones alone, as EndpointSlices and pods tell them.")
+        } else {
+            None
+        }
+    }
+
+    /// Whether we can do without.
     pub(super) fn may_be_unread(&self) -> bool {
+        self.unread().is_some()
+    }
+
+    /// Whether it tells what the network asks of pods.
+    pub(super) fn is_fence(&self) -> bool {
         *self == NETWORK_POLICIES
     }
 
@@ -105,6 +124,7 @@ impl Kind {
 
 const NAMESPACES: Kind = Kind::named("Namespace", "namespaces");
 const ACCOUNTS: Kind = Kind::named("ServiceAccount", "serviceaccounts");
+const NODES: Kind = Kind::named("Node", "nodes");
 const PODS: Kind = Kind::new("Pod", "pods", "", &shape::POD);
 const SERVICES: Kind = Kind::new("Service", "services", "", &shape::SPEC);
 const SLICES: Kind = Kind::new("EndpointSlice", "endpointslices", "discovery.k8s.io", &shape::SLICE);
@@ -123,9 +143,10 @@ const TRAFFIC: Kind = Kind::ours("TrafficPolicy", "trafficpolicies");
 const EXTERNAL: Kind = Kind::ours("ExternalService", "externalservices");
 const MESH: Kind = Kind::ours("MeshConfig", "meshconfigs");
 
-/// No Nodes: nothing is decided by them yet.
-const PROXY: &[Kind] = &[
+/// Nodes for where they are; NetworkPolicies for which pods of the node may not be spared the wire.
+const ZTUNNEL: &[Kind] = &[
     NAMESPACES,
+    NODES,
     ACCOUNTS,
     PODS,
     SERVICES,
@@ -139,6 +160,10 @@ const PROXY: &[Kind] = &[
     TRAFFIC,
     EXTERNAL,
     MESH,
+];
+/// Neither Nodes nor NetworkPolicies: a waypoint prefers no endpoint for being near, and reaches all by the wire.
+const WAYPOINT: &[Kind] = &[
+    NAMESPACES, ACCOUNTS, PODS, SERVICES, SLICES, GATEWAYS, ROUTES, GRANTS, POLICIES, PEERS, TRAFFIC, EXTERNAL, MESH,
 ];
 /// Services and their slices, because a policy may bind a pod's ports by way of a Service.
 const AGENT: &[Kind] = &[NAMESPACES, PODS, SERVICES, SLICES, GATEWAYS, POLICIES, PEERS, MESH];
@@ -158,7 +183,8 @@ impl Scope {
 
     pub(super) fn kinds(&self) -> &'static [Kind] {
         match self {
-            Self::Proxy => PROXY,
+            Self::Ztunnel => ZTUNNEL,
+            Self::Waypoint => WAYPOINT,
             Self::Agent { .. } => AGENT,
             Self::Authority => AUTHORITY,
         }
@@ -179,16 +205,16 @@ mod tests {
     use crate::config::Object;
 
     #[test]
-    fn a_proxy_watches_every_kind_that_is_read_and_the_others_a_part_of_them() {
-        for kind in PROXY {
+    fn a_ztunnel_watches_every_kind_that_is_read_and_the_others_a_part_of_them() {
+        for kind in ZTUNNEL {
             assert!(Object::is_cluster_scoped(kind.kind).is_some(), "{}", kind.kind);
         }
         let ours = crds::all();
-        assert!(ours.iter().all(|crd| PROXY.iter().any(|kind| {
+        assert!(ours.iter().all(|crd| ZTUNNEL.iter().any(|kind| {
             kind.kind == crd.spec.names.kind && kind.plural == crd.spec.names.plural && kind.is_ours()
         })));
-        for scope in [Scope::Agent { node: "n".into() }, Scope::Authority] {
-            let all = Scope::Proxy.resources();
+        for scope in [Scope::Waypoint, Scope::Agent { node: "n".into() }, Scope::Authority] {
+            let all = Scope::Ztunnel.resources();
             assert!(scope.resources().iter().all(|right| all.contains(right)), "{scope:?}");
         }
     }
@@ -198,12 +224,26 @@ mod tests {
         let agent = Scope::Agent { node: "node1".into() };
         assert_eq!(agent.fields(&PODS).as_deref(), Some("spec.nodeName=node1"));
         assert_eq!(agent.fields(&SERVICES), None);
-        assert_eq!(Scope::Proxy.fields(&PODS), None);
+        assert_eq!(Scope::Ztunnel.fields(&PODS), None);
+    }
+
+    #[test]
+    fn a_waypoint_reads_neither_nodes_nor_network_policies() {
+        let resources = Scope::Waypoint.resources();
+        for kind in [NODES, NETWORK_POLICIES] {
+            assert!(
+                resources.iter().all(|right| right.resource != kind.plural),
+                "{}",
+                kind.plural
+            );
+        }
+        assert_eq!(resources.len() + 2, Scope::Ztunnel.resources().len());
     }
 
     #[test]
     fn no_scope_reads_secrets_or_writes() {
-        for scope in [Scope::Proxy, Scope::Agent { node: "n".into() }, Scope::Authority] {
+        let agent = Scope::Agent { node: "n".into() };
+        for scope in [Scope::Ztunnel, Scope::Waypoint, agent, Scope::Authority] {
             for right in scope.resources() {
                 assert_ne!(right.resource, "secrets");
                 assert_eq!(right.verbs, ["get", "list", "watch"]);

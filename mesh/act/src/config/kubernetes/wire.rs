@@ -280,7 +280,7 @@ mod tests {
     use crate::config::kubernetes::scope::Scope;
 
     fn target(kind: &str) -> Target {
-        let kinds = Scope::Proxy.kinds();
+        let kinds = Scope::Ztunnel.kinds();
         let kind = kinds.iter().find(|it| it.kind == kind).expect("a kind");
         Target {
             kind,

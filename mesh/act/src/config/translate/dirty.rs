@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use decide::model::ObjectRef;
+use decide::model::{Locality, ObjectRef};
 
 use super::{
     Translation,
@@ -33,7 +33,7 @@ pub(super) struct Dirty {
     pub(super) pods: BTreeSet<Name>,
     pub(super) pod_addresses: BTreeSet<IpAddr>,
     pub(super) service_addresses: BTreeSet<IpAddr>,
-    /// Nodes of which endpoints said something.
+    /// Nodes that said something of where they are, or of which endpoints did.
     pub(super) nodes: BTreeSet<Arc<str>>,
     /// AuthorizationPolicies whose reach or references changed.
     pub(super) policy_problems: BTreeSet<Name>,
@@ -75,8 +75,7 @@ impl Translation {
             Object::TrafficPolicy(new) => self.traffic_policy(&name, Some(new)),
             Object::ExternalService(new) => self.external_service(&name, Some(new)),
             Object::MeshConfig(new) => self.mesh_config(&name, Some(new)),
-            // Nothing of a node is in the model: pods name theirs.
-            Object::Node(_) => {}
+            Object::Node(new) => self.node(&name.name, Some(&new)),
         }
     }
 
@@ -98,6 +97,7 @@ impl Translation {
             "TrafficPolicy" => self.traffic_policy(&name, None),
             "ExternalService" => self.external_service(&name, None),
             "MeshConfig" => self.mesh_config(&name, None),
+            "Node" => self.node(&name.name, None),
             _ => {}
         }
     }
@@ -249,6 +249,15 @@ impl Translation {
             if let Some(service) = slice.service() {
                 self.dirty.services.insert(Name::new(&name.namespace, service.clone()));
             }
+        }
+    }
+
+    /// Only what tells where it is counts: the rest of a node changes every few minutes.
+    fn node(&mut self, node: &Arc<str>, new: Option<&Named>) {
+        let locality = new.map(|new| Locality::of(&new.metadata.labels));
+        if self.store.change_node(node, locality) {
+            self.dirty.nodes.insert(node.clone());
+            self.dirty.services.extend(self.nodes_behind.referrers(node).cloned());
         }
     }
 

@@ -94,11 +94,7 @@ impl Gathering<'_> {
                 ports: ports.clone(),
                 ready: pod.is_ready() && !pod.is_terminating(),
                 leaving: pod.is_ready() && pod.is_terminating(),
-                near: Near {
-                    node: node.clone(),
-                    zone: pod.metadata.label("topology.kubernetes.io/zone").cloned(),
-                    ..Near::default()
-                },
+                near: Near::of_pod(pod, node.clone()),
             };
             self.add(address, found);
         }
@@ -169,7 +165,9 @@ impl Gathering<'_> {
 
     fn done(self) -> Behind {
         let (mut endpoints, mut near) = (Vec::new(), Vec::new());
-        for (address, found) in self.by_address {
+        for (address, mut found) in self.by_address {
+            let node = found.near.node.as_ref().and_then(|node| self.store.node(node));
+            found.near.complete(node.map(|node| &**node));
             near.push(found.near);
             endpoints.push(Endpoint {
                 workload: found.workload,

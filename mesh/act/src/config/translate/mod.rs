@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! put, delete -> store (objects by kind) and dirty (what depends on them)
-//! settle: mesh . policies . peers . gateways . routes . externals . services . pods . addresses . what is told -> snapshot
+//! settle: mesh . policies . peers . gateways . routes . externals . services . addresses . nodes . pods . what is told -> snapshot
 //! ```
 //!
 //! Each stage reads the objects and what the stages before it made, marks what the stages after it must look at,
@@ -37,6 +37,7 @@ pub use workload::{CAPTURE, EXCLUDED, MODE, is_enabled};
 
 use std::{
     collections::{BTreeSet, HashMap},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -76,6 +77,10 @@ pub(super) struct Translation {
     uids: HashMap<Name, Arc<str>>,
     /// Services to the pods behind them.
     pods_behind: Links<Name, Name>,
+    /// Services to the nodes whose place decides which of their endpoints are near.
+    nodes_behind: Links<Name, Arc<str>>,
+    /// Services without an address to their endpoints outside the mesh.
+    endpoints_outside: Links<Name, SocketAddr>,
     /// Whatever names a waypoint, to the Gateway.
     waypoints_named: Links<Referrer, Name>,
     /// Routes to the Services they are for or send to.
@@ -115,6 +120,8 @@ impl Translation {
             externals: Externals::default(),
             uids: HashMap::new(),
             pods_behind: Links::default(),
+            nodes_behind: Links::default(),
+            endpoints_outside: Links::default(),
             waypoints_named: Links::default(),
             services_of_routes: Links::default(),
             attached_to: Links::default(),
@@ -165,7 +172,7 @@ impl Translation {
             self.translate_service(&name);
         }
         self.settle_service_addresses();
-        self.settle_zones();
+        self.settle_nodes();
         let pods = std::mem::take(&mut self.dirty.pods);
         for name in &pods {
             self.remove_stale_workload(name);
@@ -266,17 +273,17 @@ impl Translation {
         }
     }
 
-    /// What the endpoints of a node say of its zone.
-    fn settle_zones(&mut self) {
+    /// Where nodes are.
+    fn settle_nodes(&mut self) {
         for node in std::mem::take(&mut self.dirty.nodes) {
-            let zone = self.store.node_zones.owner(&node).map(|(zone, _)| zone.clone());
-            if self.snapshot.node_zones.get(&node) == zone.as_ref() {
+            let locality = self.store.locality(&node);
+            if self.snapshot.nodes.get(&node) == locality.as_ref() {
                 continue;
             }
             self.changed = true;
-            match zone {
-                Some(zone) => self.snapshot.node_zones.insert(node, zone),
-                None => drop(self.snapshot.node_zones.remove(&node)),
+            match locality {
+                Some(locality) => self.snapshot.nodes.insert(node, locality),
+                None => drop(self.snapshot.nodes.remove(&node)),
             }
         }
     }

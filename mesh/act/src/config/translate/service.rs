@@ -1,9 +1,13 @@
 //! Services: what stands behind them, which waypoint their traffic takes, what judges it, how it is routed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use decide::model::{
-    AppliedPolicy, HttpRoute, Policy, PolicySet, Service, ServiceKey, ServicePort, Tiers, WaypointFor,
+    AppliedPolicy, Endpoint, HttpRoute, Policy, PolicySet, Service, ServiceKey, ServicePort, Tiers, WaypointFor,
 };
 
 use super::{
@@ -13,7 +17,7 @@ use super::{
     name::Name,
     policy::TargetKind,
     problem::Part,
-    tiers::tiers,
+    tiers::Preference,
     waypoint::{Binding, bind, label_problems, reference, served},
 };
 use crate::config::objects::{self, FieldError, ServiceType};
@@ -25,6 +29,8 @@ const KIND: &str = "Service";
 pub(super) struct ServiceState {
     pub(super) behind: Behind,
     pub(super) binding: Binding,
+    /// Endpoints outside the mesh, if it has no address of its own to be addressed by.
+    outside: BTreeSet<SocketAddr>,
     /// Policies that target it, or its waypoint.
     pub(super) policies: Vec<Arc<Policy>>,
 }
@@ -37,6 +43,7 @@ impl Translation {
         let written = written.filter(|service| service.spec.kind != ServiceType::ExternalName);
         let new = written.as_ref().map(|service| self.service_state(name, service));
         let old = self.services.remove(name);
+        self.settle_endpoints_outside(name, old.as_ref(), new.as_ref());
         self.mark_pods_behind(old.as_ref(), new.as_ref());
         if old.as_ref().map(|it| &it.binding) != new.as_ref().map(|it| &it.binding) {
             let targeting = self.policies.targeting_names(TargetKind::Service, name);
@@ -44,6 +51,8 @@ impl Translation {
         }
         let pods = new.iter().flat_map(|state| state.behind.pods.keys().cloned());
         self.pods_behind.set(name, pods.collect());
+        self.nodes_behind
+            .set(name, written.iter().zip(&new).flat_map(near_nodes).collect());
         let named = new.iter().filter_map(|state| state.binding.named.clone());
         self.waypoints_named
             .set(&Referrer::Service(name.clone()), named.collect());
@@ -89,9 +98,51 @@ impl Translation {
         policies.sort_unstable_by(|a, b| (a.action, &a.object).cmp(&(b.action, &b.object)));
         policies.dedup_by(|a, b| a.object == b.object);
         ServiceState {
+            outside: self.outside(service, &behind, &binding),
             behind,
             binding,
             policies,
+        }
+    }
+
+    fn outside(&self, service: &objects::Service, behind: &Behind, binding: &Binding) -> BTreeSet<SocketAddr> {
+        let mesh = &self.snapshot.mesh;
+        let ours = |ip: IpAddr| {
+            let mut ranges = mesh.pod_ranges.iter().chain(&mesh.service_ranges);
+            ranges.any(|range| range.contains(&ip))
+        };
+        // Around a waypoint nobody is led, and it cannot be asked for a Service without an address.
+        if !service.addresses().is_empty() || binding.key.is_some() {
+            return BTreeSet::new();
+        }
+        let endpoints = behind.endpoints.iter();
+        let outside = endpoints.filter(|endpoint| endpoint.workload.is_none() && !ours(endpoint.address));
+        let ports = |endpoint: &Endpoint| {
+            let address = endpoint.address;
+            let ports: Vec<SocketAddr> = endpoint.ports.iter().map(|(_, port)| (address, *port).into()).collect();
+            ports
+        };
+        outside.flat_map(ports).collect()
+    }
+
+    /// Of two Services with one endpoint the first by name is told of.
+    fn settle_endpoints_outside(&mut self, name: &Name, old: Option<&ServiceState>, new: Option<&ServiceState>) {
+        let (old, new) = (old.map(|it| &it.outside), new.map(|it| &it.outside));
+        if old == new {
+            return;
+        }
+        self.endpoints_outside.set(name, new.cloned().unwrap_or_default());
+        for at in old.into_iter().chain(new).flatten() {
+            let owner = self.endpoints_outside.referrers(at).next().map(Name::service_key);
+            let index = &mut self.snapshot.endpoints_outside;
+            if index.get(at) == owner.as_ref() {
+                continue;
+            }
+            self.changed = true;
+            match owner {
+                Some(owner) => index.insert(*at, owner),
+                None => drop(index.remove(at)),
+            }
         }
     }
 
@@ -174,7 +225,8 @@ impl Translation {
     }
 
     fn tiers_of(&self, key: &ServiceKey, written: &objects::Service, state: &ServiceState) -> Arc<Tiers> {
-        let tiers = tiers(&written.spec, &state.behind.endpoints, &state.behind.near);
+        let preference = preference(written, &state.behind);
+        let tiers = preference.map_or_else(Tiers::default, |it| it.tiers(&state.behind.near));
         let before = self.snapshot.services.get(key).map(|service| &service.tiers);
         match before {
             Some(before) if **before == tiers => before.clone(),
@@ -219,6 +271,19 @@ impl Translation {
             self.snapshot.services.insert(service.key.clone(), Arc::new(service));
         }
     }
+}
+
+fn preference(written: &objects::Service, behind: &Behind) -> Option<Preference> {
+    Preference::of(&written.spec, &behind.endpoints, &behind.near)
+}
+
+/// The nodes whose place decides which endpoints are near; none where every endpoint is.
+fn near_nodes((written, state): (&Arc<objects::Service>, &ServiceState)) -> BTreeSet<Arc<str>> {
+    let near = preference(written, &state.behind).map(|_| state.behind.near.iter());
+    near.into_iter()
+        .flatten()
+        .filter_map(|near| near.node.clone())
+        .collect()
 }
 
 /// `appProtocol`, else what the port's name starts with.

@@ -8,6 +8,8 @@ use std::{
     time::SystemTime,
 };
 
+use decide::model::Locality;
+
 use super::{claims::Claims, name::Name, selector::is_subset};
 use crate::config::objects::{
     EndpointSlice, Gateway, Metadata, Named, NetworkPolicy, Pod, ReferenceGrant, Service, Written,
@@ -34,6 +36,8 @@ pub(super) struct Store {
     pub(super) traffic_policies: Kind<Written>,
     pub(super) externals: Kind<Written>,
     pub(super) mesh_configs: Kind<Written>,
+    /// Where nodes say they are.
+    nodes: HashMap<Arc<str>, Arc<Locality>>,
     pods_by_label: HashMap<Label, BTreeSet<Name>>,
     slices_of: HashMap<Name, BTreeSet<Name>>,
     /// Services by the first label they select.
@@ -47,7 +51,7 @@ pub(super) struct Store {
     /// Services with a slice that holds an address without saying whose it is, and the slice.
     pub(super) slice_addresses: Claims<IpAddr, (Name, Name)>,
     /// What slices say of the zone of a node.
-    pub(super) node_zones: Claims<Arc<str>, (Arc<str>, Name)>,
+    node_zones: Claims<Arc<str>, (Arc<str>, Name)>,
 }
 
 /// A label with its value, in a namespace.
@@ -218,6 +222,33 @@ impl Store {
             }
         }
         Some([old, new].into_iter().flatten().collect())
+    }
+
+    /// Sets or removes where a node says it is; whether that is not the same as before.
+    pub(super) fn change_node(&mut self, node: &Arc<str>, new: Option<Locality>) -> bool {
+        let new = new.filter(|new| !new.is_unknown()).map(Arc::new);
+        let old = match new.clone() {
+            Some(new) => self.nodes.insert(node.clone(), new),
+            None => self.nodes.remove(node),
+        };
+        old != new
+    }
+
+    /// Where a node says it is.
+    pub(super) fn node(&self, node: &Arc<str>) -> Option<&Arc<Locality>> {
+        self.nodes.get(node)
+    }
+
+    /// Where a node is: as it says itself, and where it does not, in the zone that endpoints there say is theirs.
+    pub(super) fn locality(&self, node: &Arc<str>) -> Option<Arc<Locality>> {
+        let own = self.nodes.get(node);
+        if let Some(own) = own.filter(|own| own.zone.is_some()) {
+            return Some(own.clone());
+        }
+        let zone = self.node_zones.owner(node).map(|(zone, _)| zone.clone());
+        let region = own.and_then(|own| own.region.clone());
+        let locality = Locality { zone, region };
+        (!locality.is_unknown()).then(|| Arc::new(locality))
     }
 
     /// Pods of a namespace that have all of these labels.

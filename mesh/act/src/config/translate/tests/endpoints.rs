@@ -233,3 +233,36 @@ fn of_two_services_with_one_address_the_older_owns_it() {
         assert!(told(&translation).is_empty());
     }
 }
+
+#[test]
+fn a_headless_services_endpoints_outside_are_known_by_address_and_port() {
+    let headless = |labels: &str, address: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: db, namespace: shop{labels}}}, \
+             spec: {{clusterIP: {address}, ports: [{{port: 5432}}]}}}}\n"
+        )
+    };
+    let slice = "---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: db-1, namespace: shop, \
+                 labels: {kubernetes.io/service-name: db}}, ports: [{port: 5433}], \
+                 endpoints: [{addresses: [192.0.2.9]}, {addresses: [10.1.0.2]}]}\n";
+    let known = |translation: &Translation| {
+        let all = translation.snapshot().endpoints_outside.iter();
+        let mut all: Vec<String> = all.map(|(at, key)| format!("{at} {key}")).collect();
+        all.sort();
+        all
+    };
+    let web = pod("shop", "web", "10.1.0.2", "");
+    let mut translation = translation(&format!("{SHOP}{web}{}{slice}", headless("", "None")));
+    assert_eq!(known(&translation), ["192.0.2.9:5433 shop/db"]);
+    for other in [
+        headless("", "10.2.0.7"),
+        headless(", labels: {weft.dev/use-waypoint: way}", "None"),
+    ] {
+        add(&mut translation, &other);
+        assert_eq!(known(&translation), Vec::<String>::new(), "{other}");
+        add(&mut translation, &headless("", "None"));
+        assert_eq!(known(&translation).len(), 1);
+    }
+    remove(&mut translation, "EndpointSlice", "shop", "db-1");
+    assert_eq!(known(&translation), Vec::<String>::new());
+}

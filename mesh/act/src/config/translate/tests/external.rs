@@ -206,3 +206,32 @@ fn an_external_service_follows_its_waypoint_label() {
     assert_eq!(waypoint(&translation).as_deref(), Some("shop/way"));
     assert_eq!(told(&translation), Vec::<String>::new());
 }
+
+#[test]
+fn policies_that_target_its_waypoint_judge_an_external_service() {
+    let labelled = ", labels: {weft.dev/use-waypoint: way}";
+    let spec = "{hosts: [api.example], addresses: [192.0.2.1]}";
+    let policy = "---\n{apiVersion: weft.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: egress, namespace: shop}, \
+                  spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: way}], rules: [{}]}}\n";
+    let mut translation = translation(&format!("{SHOP}{WAYPOINT}{}", external("shop/api", labelled, spec)));
+    let judged = |translation: &Translation| {
+        let policies = &one(translation).policies;
+        policies
+            .policies
+            .iter()
+            .map(|it| it.policy.object.name.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(judged(&translation), Vec::<String>::new());
+    add(&mut translation, policy);
+    assert_eq!(judged(&translation), ["egress"]);
+    let before = one(&translation).policies.clone();
+    let other = external("shop/api", labelled, "{hosts: [api.example], addresses: [192.0.2.2]}");
+    add(&mut translation, &other);
+    assert!(
+        Arc::ptr_eq(&before, &one(&translation).policies),
+        "what judges is the same"
+    );
+    remove(&mut translation, "AuthorizationPolicy", "shop", "egress");
+    assert_eq!(judged(&translation), Vec::<String>::new());
+}

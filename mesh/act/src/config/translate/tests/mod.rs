@@ -13,7 +13,9 @@ mod workloads;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use decide::model::{ExternalService, ObjectRef, Problem, Service, ServiceKey, Waypoint, WaypointKey, Workload};
+use decide::model::{
+    ExternalService, Locality, ObjectRef, Problem, Service, ServiceKey, Waypoint, WaypointKey, Workload,
+};
 use serde::Deserialize;
 
 use super::*;
@@ -113,7 +115,8 @@ struct Contents {
     waypoints: BTreeMap<WaypointKey, Arc<Waypoint>>,
     workload_addresses: BTreeMap<IpAddr, Arc<str>>,
     service_addresses: BTreeMap<IpAddr, ServiceKey>,
-    node_zones: BTreeMap<Arc<str>, Arc<str>>,
+    endpoints_outside: BTreeMap<SocketAddr, ServiceKey>,
+    nodes: BTreeMap<Arc<str>, Arc<Locality>>,
     exclusions: BTreeMap<Arc<str>, Arc<decide::model::Exclusions>>,
     externals: BTreeMap<ServiceKey, Arc<ExternalService>>,
     external_claims: BTreeMap<String, ServiceKey>,
@@ -138,11 +141,12 @@ fn contents(snapshot: &Snapshot) -> Contents {
             .iter()
             .map(|(k, v)| (*k, v.clone()))
             .collect(),
-        node_zones: snapshot
-            .node_zones
+        endpoints_outside: snapshot
+            .endpoints_outside
             .iter()
-            .map(|(k, v)| (k.clone(), v.clone()))
+            .map(|(k, v)| (*k, v.clone()))
             .collect(),
+        nodes: snapshot.nodes.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
         exclusions: snapshot
             .exclusions
             .iter()

@@ -75,13 +75,84 @@ fn hints_of_the_cluster_come_first_and_count_only_when_every_ready_endpoint_has_
 }
 
 #[test]
-fn the_zone_of_a_node_is_what_endpoints_there_say_and_nobody_reads_nodes() {
+fn where_a_node_is_it_says_itself_and_else_endpoints_there_say_of_its_zone() {
     let mut translation = sliced("", PLAIN);
-    let zone = |translation: &Translation, node: &str| translation.snapshot().node_zones.get(node).cloned();
+    let told = |translation: &Translation, node: &str| translation.snapshot().nodes.get(node).cloned();
+    let zone = |translation: &Translation, node: &str| told(translation, node).and_then(|it| it.zone.clone());
     assert_eq!(zone(&translation, "n2").as_deref(), Some("z1"));
     assert_eq!(zone(&translation, "n4"), None);
+    add(&mut translation, &node("n2", "topology.kubernetes.io/region: east"));
+    let n2 = told(&translation, "n2").expect("a node");
+    assert_eq!((n2.zone.as_deref(), n2.region.as_deref()), (Some("z1"), Some("east")));
+    add(&mut translation, &node("n2", "topology.kubernetes.io/zone: z7"));
+    let n2 = told(&translation, "n2").expect("a node");
+    assert_eq!((n2.zone.as_deref(), n2.region.as_deref()), (Some("z7"), None));
+    remove(&mut translation, "Node", "", "n2");
+    assert_eq!(zone(&translation, "n2").as_deref(), Some("z1"));
     remove(&mut translation, "EndpointSlice", "shop", "web-1");
-    assert!(translation.snapshot().node_zones.is_empty());
+    assert!(translation.snapshot().nodes.is_empty());
+}
+
+fn node(name: &str, labels: &str) -> String {
+    format!("{{apiVersion: v1, kind: Node, metadata: {{name: {name}, labels: {{{labels}}}}}}}")
+}
+
+#[test]
+fn regions_are_those_of_the_nodes_that_endpoints_are_on() {
+    let mut translation = sliced(", trafficDistribution: PreferClose", PLAIN);
+    let regions = |translation: &Translation| {
+        let tiers = &service(translation, "shop/web").tiers;
+        let mut all: Vec<String> = tiers
+            .regions
+            .iter()
+            .map(|(name, all)| format!("{name} {all:?}"))
+            .collect();
+        all.sort();
+        all
+    };
+    assert_eq!(regions(&translation), Vec::<String>::new());
+    for (name, region) in [("n1", "east"), ("n2", "east"), ("n3", "west"), ("n4", "west")] {
+        add(
+            &mut translation,
+            &node(name, &format!("topology.kubernetes.io/region: {region}")),
+        );
+    }
+    assert_eq!(regions(&translation), ["east [0, 1]", "west [2]"]);
+    remove(&mut translation, "Node", "", "n1");
+    assert_eq!(regions(&translation), ["east [1]", "west [2]"]);
+}
+
+#[test]
+fn a_node_that_says_nothing_new_of_its_place_costs_nothing() {
+    let mut translation = sliced(", trafficDistribution: PreferClose", PLAIN);
+    add(&mut translation, &node("n1", "topology.kubernetes.io/zone: z1"));
+    let before = translation.snapshot().version;
+    add(
+        &mut translation,
+        &node("n1", "topology.kubernetes.io/zone: z1, other: label"),
+    );
+    assert_eq!((translation.work.services, translation.snapshot().version), (0, before));
+    // A node of which no endpoint of such a Service is.
+    add(&mut translation, &node("n9", "topology.kubernetes.io/zone: z1"));
+    assert_eq!(translation.work.services, 0);
+}
+
+#[test]
+fn pods_of_a_directory_are_where_their_nodes_are() {
+    let text = format!(
+        "{SHOP}{}---\n{}\n---\n{{apiVersion: v1, kind: Service, metadata: {{name: web, namespace: shop}}, \
+         spec: {{clusterIP: 10.2.0.1, selector: {{app: web}}, ports: [{{port: 80}}], \
+         trafficDistribution: PreferClose}}}}\n",
+        pod("shop", "web", "10.1.0.2", ""),
+        node(
+            "node-1",
+            "topology.kubernetes.io/zone: z1, topology.kubernetes.io/region: east"
+        ),
+    );
+    let translation = translation(&text);
+    let tiers = &service(&translation, "shop/web").tiers;
+    assert_eq!(tiers.zones.get("z1").map(|all| &**all), Some(&[0][..]));
+    assert_eq!(tiers.regions.get("east").map(|all| &**all), Some(&[0][..]));
 }
 
 #[test]

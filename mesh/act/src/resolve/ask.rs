@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Ask, Found};
+use super::{Ask, Found, Resolver};
 
 /// How long one server is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,8 +31,17 @@ const PAYLOAD: u16 = 1232;
 const ADDRESSES: usize = 64;
 const PORT: u16 = 53;
 
+impl Resolver {
+    /// One that asks the name servers of this process (`/etc/resolv.conf`), whatever a pod itself would ask, and
+    /// remembers at most so many names.
+    pub fn of_the_process(most: usize) -> Self {
+        let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        Self::new(over_network(name_servers(&resolv_conf)), most)
+    }
+}
+
 /// The name servers of a `resolv.conf`.
-pub fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
+fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
     let lines = resolv_conf.lines().map(str::trim);
     let servers = lines.filter_map(|line| {
         let address = line.strip_prefix("nameserver")?.trim();

@@ -7,5 +7,14 @@ mod ask;
 mod cache;
 pub mod fuzzing;
 
-pub use ask::{name_servers, over_network};
+use crate::telemetry::Bound;
+
+pub use ask::over_network;
 pub use cache::{Ask, Found, Resolver};
+
+/// Names of ExternalServices that are resolved.
+pub const NAMES: Bound = Bound {
+    name: "resolved-names",
+    flag: "--resolved-names",
+    what: "names outside the cluster are known",
+};

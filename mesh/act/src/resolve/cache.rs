@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{sync::OnceCell, time::Instant};
 
-use crate::traffic::bounds::NAMES;
+use super::NAMES;
 
 /// No answer is asked for again sooner, whatever its server says: also how long a failure is remembered.
 const SHORTEST: Duration = Duration::from_secs(5);
