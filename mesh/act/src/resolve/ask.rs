@@ -41,7 +41,7 @@ impl Resolver {
 }
 
 /// The name servers of a `resolv.conf`.
-fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
+pub(super) fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
     let lines = resolv_conf.lines().map(str::trim);
     let servers = lines.filter_map(|line| {
         let address = line.strip_prefix("nameserver")?.trim();

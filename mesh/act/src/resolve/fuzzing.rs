@@ -3,7 +3,7 @@
 
 use hickory_proto::op::Message;
 
-use super::{ask::found, name_servers};
+use super::ask::{found, name_servers};
 
 /// What a name server answers, and what a `resolv.conf` holds.
 pub fn answer(bytes: &[u8]) {
