@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use act::process::{Failure, main as run_process, shutdown};
+use act::process::{Failure, shutdown};
 use clap::{Parser, Subcommand};
 use integration::{
     h2spec::{self, H2specOptions},
-    isolate,
+    program::{isolated, program},
     show::Screen,
     third::{
         bridge::{BridgeOptions, bridge},
@@ -36,27 +36,13 @@ enum Tool {
 }
 
 fn main() -> ExitCode {
-    let code = std::cell::Cell::new(ExitCode::SUCCESS);
-    let ended = run_process::<Cli>("weft-h2spec", |cli| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure(format!("the runtime cannot start: {error}")))?;
-        code.set(ExitCode::from(runtime.block_on(run(cli))?));
-        Ok(())
-    });
-    if ended == ExitCode::SUCCESS { code.get() } else { ended }
+    program("weft-h2spec", run)
 }
 
 async fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.tool {
         Some(Tool::Bridge(options)) => bridge(options, &shutdown()?).await.map(|()| 0),
         Some(Tool::Sign(options)) => sign::run(&options).await.map(|()| 0),
-        None if isolate::inside() => {
-            let done = h2spec::run(cli.judge, Screen::new());
-            // With this process, the first of its namespace, everything else ends.
-            shutdown()?.run_until_cancelled(done).await.unwrap_or(Ok(130))
-        }
-        None => isolate::enter().await,
+        None => Box::pin(isolated(h2spec::run(cli.judge, Screen::new()))).await,
     }
 }
