@@ -99,11 +99,12 @@ fn lost(point: &mut Point, law: &str, (gone, back): (u64, u64), report: &Report)
     // Ticks are told a little after what they tell of.
     let (before, after) = (report.until(gone.saturating_sub(300)), report.since(back + RETURN));
     let last = report.last_failed_at().unwrap_or(gone) as f64 - back as f64;
+    let side = if last < 0.0 { "before" } else { "after" };
     let seen = format!(
-        "before: {}; meanwhile: {}, the last {:.1} s after its return; from 10 s after that on: {}",
+        "before: {}; meanwhile: {}, the last {:.1} s {side} its return; from 10 s after that on: {}",
         before.summary(),
         report.since(gone.saturating_sub(300)).until(back + RETURN).summary(),
-        last / 1000.0,
+        last.abs() / 1000.0,
         after.summary()
     );
     let whole = |part: &Report| part.failed() == 0 && part.closed() == 0 && part.answered() > 0;
