@@ -37,7 +37,7 @@ pub(super) fn draw(figures: &Figures, head: &str) -> String {
         .flat_map(|(_, rates)| rates.iter().map(|(_, _, rate)| *rate))
         .fold(1.0, f64::max);
     // One that is far ahead must not press the others flat.
-    let most = f64::min(most, 4.0);
+    let most = f64::min(most, 6.0);
     let mut body = String::new();
     let mut y = 64.0;
     for (name, rates) in &drawn {

@@ -208,7 +208,10 @@ async fn a_peer_that_breaks_the_protocol_hears_why_whatever_it_still_sends() {
     let greeting = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
     client.write_all(&greeting).await.expect("takes");
     // A frame beyond what we allow, and much more behind it.
-    client.write_all(&[1, 0, 0, 0, 0, 0, 0, 0, 1]).await.expect("takes");
+    client
+        .write_all(&[255, 255, 255, 0, 0, 0, 0, 0, 1])
+        .await
+        .expect("takes");
     client.write_all(&vec![0; 3 << 20]).await.expect("takes");
     let mut heard = Vec::new();
     client.read_to_end(&mut heard).await.expect("an end, not a reset");
