@@ -9,18 +9,14 @@ const PROXIES: [&str; 2] = ["ztunnel-node-1", "ztunnel-node-2"];
 /// What a ztunnel may have kept a minute later.
 const KEPT: u64 = 4 * 1024 * 1024;
 
-/// As many connections as are measured, a rest, memory and descriptors; then wrk for longer, a minute of rest, and
-/// the same again. What the first burst needs, the allocator keeps for the next one: nothing may come on top of it.
+/// wrk, then a minute of rest, then memory and descriptors.
 pub(super) async fn check(bench: &Bench, point: &mut Point) {
-    bench.tell("wrk: 500 connections for a moment, and a rest");
-    wrk(bench, point, "5s").await;
-    tokio::time::sleep(Duration::from_secs(20)).await;
     let mut before = Vec::new();
     for proxy in PROXIES {
         before.push(point.step("memory and descriptors before", held(bench, proxy).await));
     }
     bench.tell("wrk: 500 connections for 30 s");
-    wrk(bench, point, "30s").await;
+    wrk(bench, point).await;
     bench.tell("a minute of rest");
     tokio::time::sleep(Duration::from_secs(60)).await;
     for (proxy, before) in PROXIES.into_iter().zip(before) {
@@ -31,8 +27,8 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     }
 }
 
-async fn wrk(bench: &Bench, point: &mut Point, time: &str) {
-    let law = &format!("wrk -c 500 -d {time} through two ztunnels");
+async fn wrk(bench: &Bench, point: &mut Point) {
+    let law = "wrk -c 500 -d 30s through two ztunnels";
     let words = [
         "wrk",
         "-t",
@@ -40,7 +36,7 @@ async fn wrk(bench: &Bench, point: &mut Point, time: &str) {
         "-c",
         "500",
         "-d",
-        time,
+        "30s",
         "--timeout",
         "10s",
         "http://catalog/",
