@@ -11,6 +11,8 @@ use crate::zds::ROOM;
 
 /// Listeners that are kept: what fits one packet when they are handed on, with two sockets for names beside them.
 const MOST: usize = ROOM - 3;
+/// Two ztunnels may each have opened three: an elder goes on accepting until the younger has all of its listeners.
+const _: () = assert!(MOST >= 6, "what two ztunnels opened must fit one packet");
 
 /// Open listeners of one pod. They stay open while a clone lives, whether anybody accepts on them or not.
 #[derive(Debug, Clone)]

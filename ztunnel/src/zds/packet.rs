@@ -25,7 +25,7 @@ use tokio::{
 use super::MAX_PACKET;
 
 /// Room for descriptors of one packet: more than any message may have, so that too many are noticed.
-pub const ROOM: usize = 8;
+pub const ROOM: usize = 16;
 
 /// Connections that may wait to be accepted.
 const QUEUE: i32 = 128;

@@ -16,7 +16,7 @@ use ztunnel::{
 
 use crate::{
     node::{Node, ZDS},
-    world::{PodNet, sh, until},
+    world::{PodNet, SOON, sh},
 };
 
 /// More connections than any test makes.
@@ -112,10 +112,15 @@ impl Ztunnel {
     }
 
     pub async fn reaches(&self, name: &str, wanted: Option<&str>) {
-        until(&format!("{name} is {wanted:?}"), || {
-            self.state(name).as_deref() == wanted
-        })
-        .await;
+        let start = tokio::time::Instant::now();
+        loop {
+            let state = self.state(name);
+            if state.as_deref() == wanted {
+                return;
+            }
+            assert!(start.elapsed() < SOON, "{name} is {state:?} and never {wanted:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn open(&self, name: &str) -> u64 {
