@@ -9,14 +9,15 @@ const PROXIES: [&str; 2] = ["ztunnel-node-1", "ztunnel-node-2"];
 /// What a ztunnel may have kept a minute later.
 const KEPT: u64 = 4 * 1024 * 1024;
 
-/// wrk, then a minute of rest, then memory and descriptors.
+/// A few connections, whose tunnels stay for the next; memory and descriptors; wrk, a minute of rest, and the same again.
 pub(super) async fn check(bench: &Bench, point: &mut Point) {
+    wrk(bench, point, "8", "1s").await;
     let mut before = Vec::new();
     for proxy in PROXIES {
         before.push(point.step("memory and descriptors before", held(bench, proxy).await));
     }
     bench.tell("wrk: 500 connections for 30 s");
-    wrk(bench, point).await;
+    wrk(bench, point, "500", "30s").await;
     bench.tell("a minute of rest");
     tokio::time::sleep(Duration::from_secs(60)).await;
     for (proxy, before) in PROXIES.into_iter().zip(before) {
@@ -27,16 +28,16 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     }
 }
 
-async fn wrk(bench: &Bench, point: &mut Point) {
-    let law = "wrk -c 500 -d 30s through two ztunnels";
+async fn wrk(bench: &Bench, point: &mut Point, connections: &str, time: &str) {
+    let law = &format!("wrk -c {connections} -d {time} through two ztunnels");
     let words = [
         "wrk",
         "-t",
         "2",
         "-c",
-        "500",
+        connections,
         "-d",
-        "30s",
+        time,
         "--timeout",
         "10s",
         "http://catalog/",
