@@ -54,9 +54,13 @@ pub(crate) async fn status(from: &Source, format: Format) -> Answer {
 
 fn readiness(told: &Value) -> String {
     if told["ready"] == true {
-        "yes".into()
-    } else {
-        format!("waits for {}", list(&told["waitsFor"]))
+        return "yes".into();
+    }
+    let waits = list(&told["waitsFor"]);
+    // One that leaves serves what it has, and waits for nothing more.
+    match waits.strip_prefix("nothing: ") {
+        Some(why) => format!("leaving: {why}"),
+        None => format!("waits for {waits}"),
     }
 }
 
@@ -209,6 +213,17 @@ mod tests {
         let told = |complete: bool| snapshot(&json!({ "snapshot": { "version": 3, "complete": complete } }));
         assert_eq!((told(true), told(false)), ("3".into(), "3 (incomplete)".into()));
         assert_eq!(snapshot(&json!({})), "");
+    }
+
+    #[test]
+    fn a_ztunnel_that_leaves_is_told_from_one_that_is_not_ready_yet() {
+        let told = |waits: &str| readiness(&json!({ "ready": false, "waitsFor": [waits] }));
+        assert_eq!(
+            told("nothing: another ztunnel has taken over"),
+            "leaving: another ztunnel has taken over"
+        );
+        assert_eq!(told("its configuration"), "waits for its configuration");
+        assert_eq!(readiness(&json!({ "ready": true, "waitsFor": [] })), "yes");
     }
 
     #[test]

@@ -391,13 +391,16 @@ async fn dial(target: Target) -> Result<Transport, Refusal> {
 /// `reached`: a tunnel was there, and only its answer was not.
 fn too_late(address: SocketAddr, deadline: Duration, reached: bool) -> Refusal {
     let late = format!("dial, handshake and CONNECT to {address} took longer than {deadline:?}");
-    Refusal::DeadlineExceeded(if reached {
-        late.into()
+    let port = address.port();
+    let cause = if reached {
+        format!(
+            "the tunnel that was there brought no answer; the likely cause is a pod that takes no connections, or a \
+             NetworkPolicy made since then that does not admit TCP port {port} to it"
+        )
     } else {
         format!(
-            "{late}: no tunnel was made; a NetworkPolicy that does not admit TCP port {} to the pod is the likely cause",
-            address.port()
+            "no tunnel was made; a NetworkPolicy that does not admit TCP port {port} to the pod is the likely cause"
         )
-        .into()
-    })
+    };
+    Refusal::DeadlineExceeded(format!("{late}: {cause}").into())
 }
