@@ -5,8 +5,9 @@ use std::cell::RefCell;
 
 /// Bytes of a small buffer: one record, and some.
 const SMALL: usize = 20 * 1024;
-/// Bytes of a large one: what one write may bring, its records' and frames' overhead included.
-pub(super) const LARGE: usize = 272 * 1024;
+/// Bytes of a large one: what may wait to be written (256 KiB), its records' and frames' overhead, and two records that
+/// may be laid out and not filled. One that has to grow costs a copy of all that is in it, and is lost.
+pub(super) const LARGE: usize = 304 * 1024;
 /// Buffers of each size kept for the next who needs one.
 const KEPT: (usize, usize) = (4, 1);
 

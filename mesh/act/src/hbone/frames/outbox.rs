@@ -175,8 +175,32 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::hbone::{TunnelOptions, buffers};
+
+    /// What may wait to be written.
+    const WAITING: usize = 256 * 1024;
+
+    #[test]
+    fn what_may_wait_to_be_written_is_what_a_large_buffer_is_made_for() {
+        assert_eq!(TunnelOptions::default().send_buffer as usize, WAITING);
+    }
 
     proptest! {
+        #[test]
+        fn bulk_never_outgrows_its_buffer(steps in vec((1usize..=WAITING, 0usize..=WAITING), 1..40)) {
+            let mut outbox = Outbox::over(vec![0; buffers::LARGE]);
+            for (asked, filled) in steps {
+                let most = asked.min(WAITING - outbox.len());
+                if most <= HEADER * PIECES {
+                    break;
+                }
+                let most = most - HEADER * PIECES;
+                let came = outbox.frames(most, |_| [0; HEADER], |_| Ok(Some(filled.min(most))));
+                prop_assert_eq!(came.unwrap(), Some(filled.min(most)));
+                prop_assert_eq!(outbox.capacity(), buffers::LARGE, "with {} bytes in it", outbox.len());
+            }
+        }
+
         #[test]
         fn what_is_collected_is_what_was_given_in_records_of_a_lawful_size(
             steps in vec((any::<bool>(), 1usize..70_000, 0usize..70_000), 0..12),
