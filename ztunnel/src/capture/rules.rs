@@ -144,8 +144,8 @@ fn script(rules: &Rules, stage: Stage) -> String {
     script.line(format_args!(
         "set living {{ type inet_proto; size 4; flags dynamic,timeout; timeout {LIVES}s; }}"
     ));
-    marks(&mut script);
-    names(&mut script, rules.names && stage == Stage::Captured);
+    let names = rules.names && stage == Stage::Captured;
+    marks(&mut script, names);
     redirects(&mut script, rules, stage);
     let kept = Rules::default();
     let filtered = match stage {
@@ -155,7 +155,8 @@ fn script(rules: &Rules, stage: Stage) -> String {
     inbound(&mut script, filtered, stage);
     outbound(&mut script, filtered, stage);
     script.close();
-    if rules.names && stage == Stage::Captured {
+    names_taken(&mut script, names);
+    if names {
         // who acknowledged the pod lives
         script.line(format_args!("add element inet {TABLE} living {{ udp }}"));
     }
@@ -167,7 +168,10 @@ fn script(rules: &Rules, stage: Stage) -> String {
 /// Zone: what the ztunnel sends over lo in a client's name may have the very addresses and ports of a connection
 /// of that client to this pod. Tracked in a zone of its own (the answers are not: the app's packets tell nothing
 /// of it), the two are never taken for each other.
-fn marks(script: &mut Script) {
+///
+/// Most packets are of connections that are marked already: they are let by first, and every chain of a hook costs
+/// them more than a rule in one.
+fn marks(script: &mut Script, names: bool) {
     script.chain("foreign_marks", "type filter hook prerouting priority raw");
     script.line(format_args!(
         "iifname != \"lo\" meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} meta mark set 0"
@@ -179,45 +183,48 @@ fn marks(script: &mut Script) {
          ct original zone set {OWN_ZONE}"
     ));
     script.close();
-    script.chain("own_connections", "type filter hook output priority mangle");
-    script.line(format_args!(
-        "meta mark {SO_MARK:#x} ct direction original oifname \"lo\" ct mark set {SOURCE_KEPT:#x}"
-    ));
-    script.line(format_args!(
-        "meta mark {SO_MARK:#x} ct direction original ct state new oifname != \"lo\" ct mark set {DIALLED:#x}"
-    ));
-    script.close();
-    script.chain("source_kept", "type route hook output priority mangle");
+    script.chain("own_marks", "type route hook output priority mangle");
     script.line(format_args!(
         "ct mark {SOURCE_KEPT:#x} ct direction reply meta mark set {SOURCE_KEPT:#x}"
     ));
+    if names {
+        names_marked(script);
+    }
+    script.line(format_args!("ct state != new accept"));
+    script.line(format_args!(
+        "meta mark {SO_MARK:#x} oifname \"lo\" ct mark set {SOURCE_KEPT:#x} accept"
+    ));
+    script.line(format_args!("meta mark {SO_MARK:#x} ct mark set {DIALLED:#x}"));
     script.close();
 }
 
 /// DNS queries are marked, go over lo by the route of that mark, and are given to the ztunnel there, which sees
 /// whom they were sent to. A ztunnel that is away is forgotten within seconds, and queries pass as if no rule were
 /// there: a marked packet of its own over lo, now and then, has it remembered.
-fn names(script: &mut Script, any: bool) {
-    script.chain("names_marked", "type route hook output priority mangle");
-    if any {
+fn names_marked(script: &mut Script) {
+    script.line(format_args!(
+        "oifname \"lo\" meta mark {SO_MARK:#x} udp dport {DNS} update @living {{ meta l4proto timeout {LIVES}s }}"
+    ));
+    script.line(format_args!(
+        "oifname != \"lo\" meta mark != {SO_MARK:#x} udp dport 53 meta l4proto @living meta mark set {SOURCE_KEPT:#x}"
+    ));
+}
+
+/// The chain that gives them to the ztunnel, which stands only where there are names.
+fn names_taken(script: &mut Script, any: bool) {
+    let hook = "type filter hook prerouting priority mangle";
+    script.line(format_args!("add chain inet {TABLE} names_taken {{ {hook}; }}"));
+    if !any {
+        script.line(format_args!("delete chain inet {TABLE} names_taken"));
+        return;
+    }
+    for family in ["ipv4", "ipv6"] {
+        let ip = family.replace('v', "").replace("ip4", "ip");
         script.line(format_args!(
-            "oifname \"lo\" meta mark {SO_MARK:#x} udp dport {DNS} update @living {{ meta l4proto timeout {LIVES}s }}"
-        ));
-        script.line(format_args!(
-            "oifname != \"lo\" meta mark != {SO_MARK:#x} udp dport 53 meta l4proto @living meta mark set {SOURCE_KEPT:#x}"
+            "add rule inet {TABLE} names_taken iifname \"lo\" meta mark {SOURCE_KEPT:#x} meta nfproto {family} \
+             udp dport 53 tproxy {ip} to :{DNS} accept"
         ));
     }
-    script.close();
-    script.chain("names_taken", "type filter hook prerouting priority mangle");
-    if any {
-        for family in ["ipv4", "ipv6"] {
-            let ip = family.replace('v', "").replace("ip4", "ip");
-            script.line(format_args!(
-                "iifname \"lo\" meta mark {SOURCE_KEPT:#x} meta nfproto {family} udp dport 53 tproxy {ip} to :{DNS} accept"
-            ));
-        }
-    }
-    script.close();
 }
 
 /// A connection's first packet.
@@ -285,6 +292,8 @@ fn by_family(networks: &[IpNet]) -> impl Iterator<Item = (&'static str, String)>
 fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     let ours = format!("tcp dport {{ {OUTBOUND}, {INBOUND_PLAINTEXT} }}");
     script.chain("inbound", "type filter hook input priority filter");
+    script.line(format_args!("iifname \"lo\" ct state established accept"));
+    script.line(format_args!("tcp dport {HBONE} accept"));
     script.line(format_args!("{ours} ct status & dnat == dnat accept"));
     script.line(format_args!("{ours} reject with tcp reset"));
     if stage == Stage::Captured {
@@ -295,7 +304,6 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.close();
     script.chain("inbound_tcp", "");
     if stage == Stage::Captured {
-        script.line(format_args!("tcp dport {HBONE} accept"));
         script.line(format_args!(
             "ct mark {{ {DIALLED:#x}, {PROBE:#x}, {EXCLUDED:#x} }} accept"
         ));

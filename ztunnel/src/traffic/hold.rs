@@ -57,14 +57,15 @@ impl Traffic {
         }
     }
 
-    /// The pod's own workload.
+    /// The pod's own workload, with its addresses: a pod is known before they are, and others' ztunnels may hear of
+    /// them earlier than this one.
     ///
     /// # Errors
     /// As [`Traffic::held`].
     pub(super) async fn own(&self, since: Instant) -> Result<Arc<Workload>, Refusal> {
         self.held(since, |snapshot| match snapshot.workload(&self.pod().uid) {
-            Some(own) => Answer::Now(own.clone()),
-            None => Answer::Later(Refusal::NotConfigured),
+            Some(own) if !own.addresses.is_empty() => Answer::Now(own.clone()),
+            _ => Answer::Later(Refusal::NotConfigured),
         })
         .await
     }

@@ -358,6 +358,43 @@ fn what_is_not_known_yet_is_held_and_then_refused() {
 }
 
 #[test]
+fn a_pod_whose_address_the_others_know_earlier_holds_their_connections_until_it_does() {
+    inside(
+        "a_pod_whose_address_the_others_know_earlier_holds_their_connections_until_it_does",
+        || async {
+            let mut mesh = Mesh::new();
+            let nameless = Workload {
+                addresses: Vec::new(),
+                ..pod("server", SERVER)
+            };
+            configure(&mut mesh, &[nameless]);
+            let server = mesh.capture_and_listen("server", SERVER);
+            let application = application("10.77.0.2:8080").await;
+            let (pool, target) = mesh.stranger("stranger", &pod("server", SERVER)).await;
+            let connect = Connect {
+                authority: "10.77.0.2:8080".parse().expect("an address"),
+                client: "10.77.0.1:1".parse().expect("an address"),
+                host: None,
+                baggage: None,
+                traceparent: None,
+            };
+            let asked = pool.open(&target, &connect);
+            let mut plain = server.plaintext_from(OUTSIDE, 8080).await;
+            let told = async {
+                sleep(Duration::from_millis(50)).await;
+                configure(&mut mesh, &[pod("server", SERVER)]);
+            };
+            let (opened, ()) = tokio::join!(asked, told);
+            assert!(opened.is_ok(), "{:?}", opened.err());
+            let (one, two) = (accepted(&application).await, accepted(&application).await);
+            let is_plain = |it: &TcpStream| it.peer_addr().expect("connected").ip() == ip(OUTSIDE);
+            let mut theirs = if is_plain(&one) { one } else { two };
+            talk(&mut plain, &mut theirs).await;
+        },
+    );
+}
+
+#[test]
 fn a_peer_that_opens_a_moment_later_is_dialled_again_and_never_as_plaintext() {
     inside(
         "a_peer_that_opens_a_moment_later_is_dialled_again_and_never_as_plaintext",
