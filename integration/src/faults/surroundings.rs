@@ -148,17 +148,19 @@ async fn judged_as_before(bench: &Bench, point: &mut Point, law: &str) {
     }
 }
 
-/// The metric tells what the admin socket told, or more by now.
+/// The metric, which is told every few seconds, says what the admin socket said, or more by now.
 async fn published(bench: &Bench, point: &mut Point, law: &str, lost: u64) {
-    let page = admin(&bench.world.run_directory().socket(ZTUNNEL), "/metrics").await;
-    let page = point.step(law, page).unwrap_or_default();
-    let all = samples(&page);
-    let metric = all.iter().find(|it| it.name == "weft_log_lines_dropped_total");
-    let value = metric.map_or(0.0, |it| it.value);
+    let counted = || async {
+        let page = admin(&bench.world.run_directory().socket(ZTUNNEL), "/metrics").await;
+        let all = samples(&page.unwrap_or_default());
+        let metric = all.iter().find(|it| it.name == "weft_log_lines_dropped_total");
+        metric.map_or(0.0, |it| it.value)
+    };
     #[allow(clippy::cast_precision_loss, reason = "lines are far fewer than 2^52")]
-    let pass = value >= lost as f64;
+    let lost = lost as f64;
+    let pass = bench.until(watch::WELL, || async { counted().await >= lost }).await;
     let law = format!("{law}: weft_log_lines_dropped_total counts them");
-    point.assert(&law, format!("{lost} and more"), value, pass);
+    point.assert(&law, format!("{lost} and more"), counted().await, pass);
 }
 
 /// Once there is room, what happens is told again.
