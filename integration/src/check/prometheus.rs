@@ -24,7 +24,7 @@ const REQUESTS: u64 = 100;
 const OPENED: &str = "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"guest\",destination_workload=\"catalog\"}";
 /// Who asks once, and falls silent.
 const SILENT: &str =
-    "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"guest\",destination_workload=\"web-v1\"}";
+    "istio_tcp_connections_opened_total{reporter=\"source\",source_workload=\"guest\",destination_workload=\"web\"}";
 const ASKED: &str = "istio_requests_total{reporter=\"waypoint\",source_workload=\"guest\",destination_service_name=\"web\",response_code=\"200\"}";
 /// What it would have refused of what it was told.
 const REFUSED: &str = "sum({__name__=~\"prometheus_target_scrapes_(sample_.*|exceeded_.*|cache_flush_forced)_total\"})";
