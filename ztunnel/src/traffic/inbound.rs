@@ -1,22 +1,31 @@
 //! Connections towards the pod that came by HBONE.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use act::{
-    hbone::{Incoming, Tunnel, relay},
+    hbone::{Incoming, Stream, Tunnel, relay},
     net::reset,
     telemetry::{Connection, FlowLabels, Outcome},
     tls::Peer,
 };
 use decide::model::{Addressed, Refusal, ServiceKey, Workload};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 
-use super::{Direction, Traffic, arrival::Admitted, bounds::HANDSHAKES, proof};
+use super::{Direction, Traffic, arrival::Admitted, bounds::HANDSHAKES, live::Tracked, proof};
 
 /// Who is behind the streams of one tunnel.
 struct Behind {
     peer: Peer,
     client: SocketAddr,
+}
+
+/// A stream whose application was reached, with what counts it.
+struct Arrived {
+    stream: Stream,
+    app: TcpStream,
+    connection: Connection,
+    tracked: Tracked,
+    place: OwnedSemaphorePermit,
 }
 
 impl Traffic {
@@ -62,11 +71,31 @@ impl Traffic {
     }
 
     /// The whole life of one CONNECT.
-    async fn stream(&self, mut incoming: Incoming, behind: &Behind) {
+    async fn stream(&self, incoming: Incoming, behind: &Behind) {
+        // Boxed, so that a connection that only relays keeps no room for how it came about.
+        let Some(Arrived {
+            stream,
+            app,
+            mut connection,
+            tracked,
+            place,
+        }) = Box::pin(self.arrive_by_hbone(incoming, behind)).await
+        else {
+            return;
+        };
+        let mut count = |received, sent| connection.count(sent, received);
+        let outcome = relay(app, stream, self.patience(), tracked.cut(), &mut count).await;
+        drop(place);
+        connection.finish(&outcome);
+    }
+
+    /// Judges what a CONNECT asks for, and connects it to the application. `None`: it came to nothing, and was told of.
+    async fn arrive_by_hbone(&self, mut incoming: Incoming, behind: &Behind) -> Option<Arrived> {
         let (identity, client) = (behind.peer.identity(), behind.client);
         let asked = incoming.authority();
         if let Some(to) = asked.as_ref().ok().copied().filter(|to| proof::is_meant(*to)) {
-            return Box::pin(self.prove(incoming, behind.peer.identity(), to)).await;
+            self.prove(incoming, behind.peer.identity(), to).await;
+            return None;
         }
         let to = asked.clone().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let service = self.service_named(incoming.host());
@@ -76,44 +105,45 @@ impl Traffic {
             trace,
             ..self.arrival(Some(identity), client, to, own)
         };
-        let _place = match asked.and_then(|to| self.place(to)) {
+        let place = match asked.and_then(|to| self.place(to)) {
             Ok(place) => place,
             Err(refusal) => {
                 Connection::refused(labels(None), &refusal);
-                return incoming.refuse(&refusal);
+                incoming.refuse(&refusal);
+                return None;
             }
         };
-        let mut tracked = self.registry().track(Direction::Inbound, client, to, Some(identity));
+        let tracked = self.registry().track(Direction::Inbound, client, to, Some(identity));
         let admitted = tokio::select! {
-            // Boxed, so that a connection that only relays keeps no room for how it came about.
-            admitted = Box::pin(self.admit(&tracked, client, to)) => admitted,
-            () = incoming.gone() => return,
+            admitted = self.admit(&tracked, client, to) => admitted,
+            () = incoming.gone() => return None,
         };
         let Admitted { own, allowed_by, app } = match admitted {
             Ok(admitted) => admitted,
             Err(rejected) => {
                 Connection::refused(labels(rejected.own), &rejected.refusal);
-                return incoming.refuse(&rejected.refusal);
+                incoming.refuse(&rejected.refusal);
+                return None;
             }
         };
-        let mut connection = Connection::open(FlowLabels {
+        let connection = Connection::open(FlowLabels {
             allowed_by,
             ..labels(Some(own))
         });
-        let outcome = match incoming.accept() {
-            Ok(stream) => {
-                let patience = self.patience();
-                relay(app, stream, patience, pin!(tracked.cut()), &mut |received, sent| {
-                    connection.count(sent, received);
-                })
-                .await
-            }
+        match incoming.accept() {
+            Ok(stream) => Some(Arrived {
+                stream,
+                app,
+                connection,
+                tracked,
+                place,
+            }),
             Err(error) => {
                 reset(app);
-                Outcome::Reset(error.to_string().into())
+                connection.finish(&Outcome::Reset(error.to_string().into()));
+                None
             }
-        };
-        connection.finish(&outcome);
+        }
     }
 
     /// The Service of this host name (`<name>.<namespace>.svc…`), if there is one: a label, not a fact.
@@ -147,6 +177,6 @@ mod tests {
                 traffic.stream(incoming, behind)
             },
         );
-        assert!(bytes <= 2304, "{bytes} bytes");
+        assert!(bytes <= 1024, "{bytes} bytes");
     }
 }

@@ -3,12 +3,14 @@
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     net::SocketAddr,
     ops::Bound::{Excluded, Unbounded},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll, Waker},
 };
 
 use act::{config::Reader, telemetry::Outcome};
@@ -17,10 +19,7 @@ use decide::{
     verdict::admit,
 };
 use serde::Serialize;
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 /// Connections judged again before others get their turn.
 const SLICE: usize = 64;
@@ -75,7 +74,15 @@ struct Entry {
     since: Instant,
     /// What judged it; `None` before it is judged.
     judged: Mutex<Option<Arc<PolicySet>>>,
-    cut: Mutex<Option<oneshot::Sender<Refusal>>>,
+    cut: Mutex<Cut>,
+}
+
+/// Whether a connection is to be cut, and who waits to hear it. Not a channel: that would be another allocation for
+/// each connection.
+#[derive(Debug)]
+enum Cut {
+    NotYet(Option<Waker>),
+    Because(Box<Refusal>),
 }
 
 /// A registered connection; leaves when dropped.
@@ -84,7 +91,6 @@ pub(super) struct Tracked {
     registry: Arc<Registry>,
     number: u64,
     entry: Arc<Entry>,
-    cut: oneshot::Receiver<Refusal>,
 }
 
 impl Live {
@@ -96,7 +102,6 @@ impl Live {
         destination: SocketAddr,
         peer: Option<&Identity>,
     ) -> Tracked {
-        let (sender, cut) = oneshot::channel();
         let entry = Arc::new(Entry {
             facts: LiveConnection {
                 direction,
@@ -107,7 +112,7 @@ impl Live {
             },
             since: Instant::now(),
             judged: Mutex::new(None),
-            cut: Mutex::new(Some(sender)),
+            cut: Mutex::new(Cut::NotYet(None)),
         });
         let number = self.registry.numbers.fetch_add(1, Relaxed);
         self.registry.lock().insert(number, entry.clone());
@@ -115,7 +120,6 @@ impl Live {
             registry: self.registry.clone(),
             number,
             entry,
-            cut,
         }
     }
 
@@ -213,11 +217,8 @@ impl Tracked {
     }
 
     /// Resolves when the connection is to be cut.
-    pub(super) async fn cut(&mut self) -> Outcome {
-        match (&mut self.cut).await {
-            Ok(refusal) => Outcome::Cut(refusal),
-            Err(_) => std::future::pending().await,
-        }
+    pub(super) fn cut(&self) -> impl Future<Output = Outcome> + '_ {
+        poll_fn(|context| self.entry.poll_cut(context))
     }
 }
 
@@ -245,9 +246,25 @@ impl Entry {
                 }
             }
         };
-        if let Some(cut) = lock(&self.cut).take() {
-            // Fails only for a connection that is over.
-            let _ = cut.send(refusal);
+        let mut cut = lock(&self.cut);
+        if let Cut::NotYet(waker) = &mut *cut {
+            let waker = waker.take();
+            *cut = Cut::Because(Box::new(refusal));
+            drop(cut);
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn poll_cut(&self, context: &Context<'_>) -> Poll<Outcome> {
+        match &mut *lock(&self.cut) {
+            Cut::Because(refusal) => Poll::Ready(Outcome::Cut((**refusal).clone())),
+            Cut::NotYet(waker) => {
+                match waker {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    None => *waker = Some(context.waker().clone()),
+                }
+                Poll::Pending
+            }
         }
     }
 

@@ -141,7 +141,7 @@ impl Arrived {
     ) -> Outcome {
         let Self {
             app,
-            mut tracked,
+            tracked,
             mut connection,
             ended,
             _places: places,

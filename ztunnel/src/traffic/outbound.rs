@@ -1,6 +1,6 @@
 //! Connections that the pod makes.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use act::{
     hbone::{relay, relay_plain},
@@ -16,6 +16,7 @@ use decide::{
 use tokio::{
     io::Interest,
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep, timeout},
 };
 
@@ -24,6 +25,7 @@ use super::{
     courtesy::refuse_kindly,
     hold::Answer,
     leg::{Leg, Way, departure},
+    live::Tracked,
     loads::Load,
     pod::refuse,
     proof,
@@ -33,6 +35,16 @@ use crate::dns::{self, Names};
 
 /// Where name servers listen (RFC 1035 4.2).
 const NAME_SERVER: u16 = 53;
+
+/// A connection whose destination was reached, with what counts it.
+struct Departed {
+    socket: TcpStream,
+    way: Way,
+    connection: Connection,
+    tracked: Tracked,
+    load: Load,
+    place: OwnedSemaphorePermit,
+}
 
 /// A destination that was reached.
 struct Reached {
@@ -55,8 +67,36 @@ type Said = (Arc<Snapshot>, Arc<Workload>, Hop);
 impl Traffic {
     /// The whole life of a connection that the pod's application made.
     pub async fn outbound(&self, socket: TcpStream) {
+        // Boxed, so that a connection that only relays keeps no room for how it came about.
+        let Some(Departed {
+            socket,
+            way,
+            mut connection,
+            tracked,
+            load,
+            place,
+        }) = Box::pin(self.depart(socket)).await
+        else {
+            return;
+        };
+        let patience = self.patience();
+        let mut count = |sent, received| connection.count(sent, received);
+        let cut = tracked.cut();
+        let outcome = match way {
+            Way::Tunnel(stream) => relay(socket, stream, patience, cut, &mut count).await,
+            // Boxed, so that those in tunnels keep no room for these.
+            Way::Plain(server) => Box::pin(relay_plain(socket, server, patience, cut, &mut count)).await,
+            Way::Near(arrived) => Box::pin(arrived.carry(socket, patience, cut, &mut count)).await,
+        };
+        drop((load, place));
+        connection.finish(&outcome);
+    }
+
+    /// Reaches the destination. `None`: the connection is over, and was told of.
+    async fn depart(&self, socket: TcpStream) -> Option<Departed> {
         let Some((client, to)) = self.ends(&socket) else {
-            return reset(socket);
+            reset(socket);
+            return None;
         };
         SocketOptions::set_local(&socket);
         let place = if proof::is_meant(to) {
@@ -64,50 +104,57 @@ impl Traffic {
         } else {
             self.place(to)
         };
-        let _place = match place {
+        let place = match place {
             Ok(place) => place,
-            Err(refusal) => return refuse(socket, departure(None, client, to), &refusal),
+            Err(refusal) => {
+                refuse(socket, departure(None, client, to), &refusal);
+                return None;
+            }
         };
         let socket = match to.port() {
-            NAME_SERVER => match Box::pin(self.unless_named(socket)).await {
-                Some(socket) => socket,
-                None => return,
-            },
+            NAME_SERVER => self.unless_named(socket).await?,
             _ => socket,
         };
-        let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
+        let tracked = self.registry().track(Direction::Outbound, client, to, None);
         let reached = tokio::select! {
-            // Boxed, so that a connection that only relays keeps no room for how it came about.
-            reached = Box::pin(self.reach(client, to)) => reached,
+            reached = self.reach(client, to) => reached,
             // The client is gone: nobody is left to dial for.
-            _ = socket.ready(Interest::ERROR) => return,
+            _ = socket.ready(Interest::ERROR) => return None,
         };
         let Reached { labels, way, load } = match reached {
             Ok(reached) => reached,
-            Err(unreached) if proof::is_meant(to) => {
-                return Box::pin(proof::tell(socket, *unreached.labels, &unreached.refusal)).await;
+            Err(unreached) => {
+                self.turn_away(socket, to, unreached).await;
+                return None;
             }
-            Err(unreached) if unreached.waypoint => {
-                let patience = self.pod().options.courtesy;
-                return Box::pin(refuse_kindly(socket, *unreached.labels, &unreached.refusal, patience)).await;
-            }
-            Err(unreached) => return refuse(socket, *unreached.labels, &unreached.refusal),
         };
         if let Some(source) = &labels.source.workload {
             tracked.departs(source);
         }
-        let mut connection = Connection::open(labels);
-        let patience = self.patience();
-        let mut count = |sent, received| connection.count(sent, received);
-        let cut = pin!(tracked.cut());
-        let outcome = match way {
-            Way::Tunnel(stream) => relay(socket, stream, patience, cut, &mut count).await,
-            // Boxed, so that those in tunnels keep no room for these.
-            Way::Plain(server) => Box::pin(relay_plain(socket, server, patience, cut, &mut count)).await,
-            Way::Near(arrived) => Box::pin(arrived.carry(socket, patience, cut, &mut count)).await,
-        };
-        drop(load);
-        connection.finish(&outcome);
+        Some(Departed {
+            socket,
+            way,
+            connection: Connection::open(labels),
+            tracked,
+            load,
+            place,
+        })
+    }
+
+    /// Tells a client, in the way it understands, that its destination was not reached.
+    async fn turn_away(&self, socket: TcpStream, to: SocketAddr, unreached: Unreached) {
+        let Unreached {
+            labels,
+            refusal,
+            waypoint,
+        } = unreached;
+        if proof::is_meant(to) {
+            proof::tell(socket, *labels, &refusal).await;
+        } else if waypoint {
+            refuse_kindly(socket, *labels, &refusal, self.pod().options.courtesy).await;
+        } else {
+            refuse(socket, *labels, &refusal);
+        }
     }
 
     /// Answers a connection to a name server itself, if it asks for a name that only the mesh knows.
@@ -231,6 +278,6 @@ mod tests {
     #[test]
     fn an_outbound_connection_is_a_small_task() {
         let bytes = size(|(traffic, socket): (&'static Traffic, TcpStream)| traffic.outbound(socket));
-        assert!(bytes <= 2304, "{bytes} bytes");
+        assert!(bytes <= 1024, "{bytes} bytes");
     }
 }

@@ -1,7 +1,5 @@
 //! Connections towards the pod that came as plaintext.
 
-use std::pin::pin;
-
 use act::{
     hbone::relay_plain,
     net::reset,
@@ -21,7 +19,7 @@ impl Traffic {
             Ok(place) => place,
             Err(refusal) => return refuse(socket, self.arrival(None, client, to, None), &refusal),
         };
-        let mut tracked = self.registry().track(Direction::Plaintext, client, to, None);
+        let tracked = self.registry().track(Direction::Plaintext, client, to, None);
         let admitted = match Box::pin(self.admit(&tracked, client, to)).await {
             Ok(admitted) => admitted,
             Err(rejected) => return refuse(socket, self.arrival(None, client, to, rejected.own), &rejected.refusal),
@@ -31,16 +29,9 @@ impl Traffic {
             ..self.arrival(None, client, to, Some(admitted.own))
         });
         let patience = self.patience();
-        let outcome = relay_plain(
-            socket,
-            admitted.app,
-            patience,
-            pin!(tracked.cut()),
-            &mut |sent, received| {
-                connection.count(sent, received);
-            },
-        )
-        .await;
+        let mut count = |sent, received| connection.count(sent, received);
+        // Boxed, so that those in tunnels, which live in the same tasks, keep no room for these.
+        let outcome = Box::pin(relay_plain(socket, admitted.app, patience, tracked.cut(), &mut count)).await;
         connection.finish(&outcome);
     }
 }

@@ -99,13 +99,13 @@ impl Drop for Fragile {
     }
 }
 
-/// Runs both directions to their end, or until patience ends, or `stop` resolves. `gone` resolves when the side
-/// whose direction `forth` has ended dies altogether. All are lent: a future that is handed on by value has its room
+/// Runs both directions to their end, or until patience ends, or `stop` resolves. Once `forth` has ended, its `client`
+/// may still die altogether. All are lent: a future that is handed on by value has its room
 /// twice, in whoever hands it on and here, and there are as many of these as connections.
 pub(super) async fn both(
     mut forth: Pin<&mut impl Future<Output = Result<(), Broken>>>,
     mut back: Pin<&mut impl Future<Output = Result<(), Broken>>>,
-    gone: Pin<&mut impl Future<Output = Broken>>,
+    client: &TcpStream,
     stop: Pin<&mut impl Future<Output = Outcome>>,
     (progress, patience, count): (&Progress, &Patience, Count<'_>),
 ) -> Outcome {
@@ -118,7 +118,8 @@ pub(super) async fn both(
                     progress.half_closed.store(true, Relaxed);
                     tokio::select! {
                         ended = back => ended,
-                        broken = gone => Err(broken),
+                        // Boxed, so that only the half-closed have room for it.
+                        broken = Box::pin(errored(client)) => Err(broken),
                     }
                 }
                 ended = back.as_mut() => {

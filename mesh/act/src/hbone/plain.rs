@@ -12,7 +12,7 @@ use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     Budget, Patience,
-    patience::{Broken, Count, Fragile, Progress, both, errored},
+    patience::{Broken, Count, Fragile, Progress, both},
     pipe::{PIPE, Pipe},
     socket::{SCRATCH, finish, read, scratch},
     turn::Turn,
@@ -35,7 +35,7 @@ pub async fn relay_plain(
     let outcome = both(
         pin!(pump(&client.socket, &server.socket, &progress.forth, patience)),
         pin!(pump(&server.socket, &client.socket, &progress.back, patience)),
-        pin!(errored(&client.socket)),
+        &client.socket,
         pin!(stop),
         (&progress, patience, count),
     )

@@ -36,30 +36,33 @@ const SLICES: usize = 64;
 ///
 /// What the socket sends is read straight into what the tunnel will send; what comes in, the tunnel's driver writes
 /// straight to the socket, and only what that does not take at once waits here.
-pub async fn relay(
+pub fn relay<'a>(
     socket: TcpStream,
     stream: Stream,
-    patience: &Patience,
-    stop: impl Future<Output = Outcome>,
-    count: Count<'_>,
-) -> Outcome {
+    patience: &'a Patience,
+    stop: impl Future<Output = Outcome> + 'a,
+    count: Count<'a>,
+) -> impl Future<Output = Outcome> + 'a {
+    // Laid out here: what a future is given and hands on keeps its room in it.
     let passage = Arc::new(Passage::new(socket));
     let (mut receiver, mut sender) = stream.split();
     receiver.lead_to(&passage);
-    let outcome = both(
-        pin!(upload(&mut sender, &passage)),
-        pin!(poll_fn(|context| receiver.poll_download(context, &passage))),
-        pin!(errored(&passage.socket)),
-        pin!(stop),
-        (&passage.progress, patience, count),
-    )
-    .await;
-    if outcome == Outcome::Closed {
-        passage.settle();
-    } else {
-        sender.reset();
+    async move {
+        let outcome = both(
+            pin!(upload(&mut sender, &passage)),
+            pin!(poll_fn(|context| receiver.poll_download(context, &passage))),
+            &passage.socket,
+            pin!(stop),
+            (&passage.progress, patience, count),
+        )
+        .await;
+        if outcome == Outcome::Closed {
+            passage.settle();
+        } else {
+            sender.reset();
+        }
+        outcome
     }
-    outcome
 }
 
 /// Passes on what the socket sends, to its end. Ends in order, too, when the peer needs no more: what it has sent is
@@ -78,8 +81,9 @@ async fn upload(sender: &mut Sender, passage: &Passage) -> Result<(), Broken> {
                 Err(StreamError::Enough) => return Ok(()),
                 Err(broken) => return Err(broken.into()),
             },
-            // Nobody reads the socket meanwhile, so that nobody else would notice.
-            broken = errored(&passage.socket) => return Err(broken),
+            // Nobody reads the socket meanwhile, so that nobody else would notice. Boxed, so that a connection that
+            // waits for nothing has no room for it.
+            broken = Box::pin(errored(&passage.socket)) => return Err(broken),
         }
     }
 }

@@ -96,9 +96,9 @@ impl Crowd {
         self.live.registry.looked_at.load(Relaxed)
     }
 
-    fn cut(&mut self) -> usize {
-        let cut = |tracked: &mut Tracked| tracked.cut.try_recv().is_ok();
-        self.tracked.iter_mut().map(cut).filter(|cut| *cut).count()
+    fn cut(&self) -> usize {
+        let cut = |tracked: &&Tracked| matches!(*lock(&tracked.entry.cut), Cut::Because(_));
+        self.tracked.iter().filter(cut).count()
     }
 
     /// Lets everything else run, and says how many connections were looked at between two turns of this task, at most.
