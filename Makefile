@@ -138,7 +138,7 @@ $(ENVOY):
 
 # Unpacked, not installed: the package would start a Prometheus.
 $(PROMTOOL):
-	@echo "unpacking promtool, Prometheus' judge of metrics"
+	@echo "unpacking Prometheus, which scrapes the demo, and promtool, its judge of metrics"
 	@mkdir -p target/tools/prometheus && cd target/tools/prometheus && \
 	{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && \
 	dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb

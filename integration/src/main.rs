@@ -53,7 +53,7 @@ struct Demo {
         default_value = "target/tools/envoy/bin/envoy"
     )]
     envoy: PathBuf,
-    /// Prometheus' promtool, which judges the metrics
+    /// Prometheus' promtool, which judges the metrics; prometheus itself, which scrapes them, stands beside it
     #[arg(
         long,
         env = "WEFT_DEMO_PROMTOOL",

@@ -1,6 +1,6 @@
 //! The targets by name.
 
-use act::{hbone, resolve, tls};
+use act::{config::kubernetes, hbone, resolve, tls};
 use ztunnel::{dns, zds};
 
 use super::parsers;
@@ -15,7 +15,7 @@ pub struct Target {
 }
 
 /// All of them, those of HTTP/2 first.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     target("http2-server", hbone::fuzzing::server),
     target("http2-client", hbone::fuzzing::client),
     target("connect", hbone::fuzzing::heads),
@@ -27,6 +27,7 @@ pub const TARGETS: [Target; 14] = [
     target("cni-call", parsers::cni_call),
     target("cni-ask", parsers::cni_ask),
     target("configuration", parsers::configuration),
+    target("watch", kubernetes::fuzzing::watch),
     target("token", parsers::token),
     target("csr", parsers::csr),
     target("path", parsers::path),

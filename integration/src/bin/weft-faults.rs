@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use integration::{
     bench::{HoldOptions, hold},
     faults::{self, FaultOptions},
-    load::{LoadOptions, generate},
+    load::{EchoOptions, LoadOptions, echo, generate},
     program::{isolated, program},
     show::Screen,
 };
@@ -32,6 +32,9 @@ enum Tool {
     /// Connections that say nothing
     #[command(hide = true)]
     Hold(HoldOptions),
+    /// A server that says back what it is told
+    #[command(hide = true)]
+    Echo(EchoOptions),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
     match cli.tool {
         Some(Tool::Load(options)) => generate(options, &shutdown()?, std::io::stdout()).await.map(|()| 0),
         Some(Tool::Hold(options)) => hold(options, &shutdown()?, std::io::stdout()).await.map(|()| 0),
+        Some(Tool::Echo(options)) => echo(options, &shutdown()?).await.map(|()| 0),
         None => Box::pin(isolated(faults::run(cli.faults, Screen::new()))).await,
     }
 }

@@ -7,6 +7,7 @@ mod identity;
 mod load;
 mod policy;
 pub(crate) mod policy_churn;
+mod prometheus;
 mod rotation;
 mod routing;
 mod scrape;

@@ -8,12 +8,13 @@ use super::{Bench, Point};
 use crate::load::Load;
 
 /// The file the policies are written to, again and again.
-const FILE: &str = "70-churn.yaml";
+pub(crate) const FILE: &str = "70-churn.yaml";
 /// Policies in it, each of them changed at every beat.
 const POLICIES: usize = 20;
 const BEAT: Duration = Duration::from_millis(100);
 /// For ten seconds.
 const BEATS: usize = 100;
+const CATALOG: &str = "  selector: {matchLabels: {app: catalog}}\n";
 const CLIENT: &str = "cluster.local/ns/shop/sa/client";
 
 /// Load on kept and on new connections, while policies change that deny it nothing; then one that denies it all.
@@ -29,22 +30,7 @@ pub(crate) async fn check(bench: &Bench, point: &mut Point) {
         return;
     };
     let law = "200 policies change each second";
-    let before = version(bench).await;
-    let mut beats = interval(BEAT);
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for beat in 0..BEATS {
-        beats.tick().await;
-        if point.step(law, bench.write(FILE, &of_nobody(beat))).is_none() {
-            break;
-        }
-    }
-    let changes = version(bench).await.saturating_sub(before);
-    point.assert(
-        &format!("{law}: the server's ztunnel takes them as they come, as batches"),
-        format!("{} of {BEATS} at the least", BEATS / 2),
-        changes,
-        changes >= BEATS as u64 / 2,
-    );
+    churn(bench, point, law, CATALOG).await;
     let (kept, fresh) = (kept.stop().await, fresh.stop().await);
     for (what, report) in [("kept", kept), ("new", fresh)] {
         let pass = report.failed() == 0 && report.closed() == 0 && report.answered() > 100;
@@ -55,7 +41,7 @@ pub(crate) async fn check(bench: &Bench, point: &mut Point) {
             pass,
         );
     }
-    let denies = policy("churn-last", CLIENT);
+    let denies = policy("churn-last", CLIENT, CATALOG);
     point.step("a policy that names the client", bench.write(FILE, &denies));
     let refused = || async {
         let answer = bench.curl("shop/client-a", &["http://catalog/"]).await;
@@ -72,6 +58,26 @@ pub(crate) async fn check(bench: &Bench, point: &mut Point) {
     point.assert("without them the client is let in", "within 5 s", back, back);
 }
 
+/// Ten seconds of changes, of policies of whatever is selected, none of which denies anybody.
+pub(crate) async fn churn(bench: &Bench, point: &mut Point, law: &str, selector: &str) {
+    let before = version(bench).await;
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for beat in 0..BEATS {
+        beats.tick().await;
+        if point.step(law, bench.write(FILE, &of_nobody(beat, selector))).is_none() {
+            break;
+        }
+    }
+    let changes = version(bench).await.saturating_sub(before);
+    point.assert(
+        &format!("{law}: the server's ztunnel takes them as they come, as batches"),
+        format!("{} of {BEATS} at the least", BEATS / 2),
+        changes,
+        changes >= BEATS as u64 / 2,
+    );
+}
+
 /// How many snapshots the server's ztunnel has had.
 async fn version(bench: &Bench) -> u64 {
     let status = bench.admin("ztunnel-node-2", "/status").await.unwrap_or_default();
@@ -82,18 +88,19 @@ async fn version(bench: &Bench) -> u64 {
 }
 
 /// Policies of this beat: each names somebody that nobody is.
-fn of_nobody(beat: usize) -> String {
+fn of_nobody(beat: usize, selector: &str) -> String {
     (0..POLICIES).fold(String::new(), |mut text, index| {
         let nobody = format!("cluster.local/ns/shop/sa/nobody-{beat}");
-        let _ = write!(text, "{}", policy(&format!("churn-{index}"), &nobody));
+        let _ = write!(text, "{}", policy(&format!("churn-{index}"), &nobody, selector));
         text
     })
 }
 
-fn policy(name: &str, principal: &str) -> String {
+/// A policy of the namespace `shop`, of what is selected, that denies one principal.
+pub(crate) fn policy(name: &str, principal: &str, selector: &str) -> String {
     format!(
         "---\napiVersion: weft.dev/v1alpha1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
-         spec:\n  selector: {{matchLabels: {{app: catalog}}}}\n  action: DENY\n  rules:\n  - from:\n    \
+         spec:\n{selector}  action: DENY\n  rules:\n  - from:\n    \
          - source: {{principals: [{principal}]}}\n"
     )
 }

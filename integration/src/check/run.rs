@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use act::process::Failure;
 
 use super::{
-    Bench, Point, Row, bad_input, enablement, identity, load, policy, policy_churn, rotation, routing, scrape,
-    third_party, upgrade, waypoint_down, wire, world,
+    Bench, Point, Row, bad_input, enablement, identity, load, policy, policy_churn, prometheus, rotation, routing,
+    scrape, third_party, upgrade, waypoint_down, wire, world,
 };
 use crate::{
     observe::Capture,
@@ -22,6 +22,8 @@ pub struct Selection(Vec<u8>);
 const STOCK: &str = include_str!("../../check/stock.yaml");
 /// How long leaves live during the check.
 const LEAF_LIFE: Duration = Duration::from_secs(60);
+/// Series leave sooner than anybody would wait for.
+const IDLE: (&str, &str) = ("command: [ztunnel]", "command: [ztunnel, --metric-idle=1m]");
 /// Every point that needs the mesh.
 const POINTS: [u8; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
 
@@ -71,6 +73,7 @@ pub async fn run(
     };
     if mesh {
         bench.write("60-stock.yaml", STOCK)?;
+        bench.edit("00-mesh.yaml", &[IDLE])?;
     }
     // Before anything runs, so that every stream is seen from its beginning.
     let capture = Capture::start(&bench.world, "link.pcap", &[]).await?;
@@ -175,6 +178,7 @@ async fn in_turn(bench: &Bench, selection: &Selection) -> Vec<Row> {
                 bench.tell("point 10: third parties");
                 third_party::check(bench, &mut point).await;
                 scrape::check(bench, &mut point).await;
+                prometheus::check(bench, &mut point).await;
             }
             _ => {
                 bench.tell("point 7: around a waypoint");

@@ -2,6 +2,7 @@
 //! was lost goes out, row by row. What may be lost is said before; nothing else may be. Never: a fault that outlives
 //! its time, or one outside the namespaces of the run.
 
+mod crowd;
 mod floods;
 mod kills;
 mod peers;

@@ -8,7 +8,7 @@ use std::{
 
 use act::process::Failure;
 
-use super::{floods, kills, peers, surroundings, watch};
+use super::{crowd, floods, kills, peers, surroundings, watch};
 use crate::{
     check::{Bench, Point, Row, copy_yaml, policy_churn},
     observe::Capture,
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct FaultOptions {
     /// Only these faults: 1 kills, 2 silent peer, 3 black hole, 4 slow reader, 5 half-open flood, 6 connects, 7 clock
-    /// jumps, 8 full disk, 9 policies
+    /// jumps, 8 full disk, 9 policies, 10 a disk that fills up, 11 policies while 10,000 connections are open
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     pub only: Vec<u8>,
     /// The directory of Kubernetes YAML that says what runs
@@ -37,7 +37,7 @@ pub struct FaultOptions {
 /// How long leaves live meanwhile.
 const LEAF_LIFE: Duration = Duration::from_secs(600);
 /// Every fault, and what it is.
-const FAULTS: [(u8, &str); 9] = [
+const FAULTS: [(u8, &str); 11] = [
     (1, "kill -9 of ztunnel, node agent and ca in every order"),
     (2, "a silent peer"),
     (3, "a black hole"),
@@ -47,6 +47,8 @@ const FAULTS: [(u8, &str); 9] = [
     (7, "a clock that jumps"),
     (8, "a full disk for logs"),
     (9, "200 policies that change each second"),
+    (10, "a disk for logs that fills up in the middle of it"),
+    (11, "10,000 open connections, and 200 policies that change each second"),
 ];
 /// Where Debian puts, below the directory of an architecture, what stands between a program and the clock.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
@@ -92,7 +94,9 @@ async fn fault(bench: &Bench, capture: &Capture, point: &mut Point, clock: &Path
         6 => floods::connects(bench, capture, point).await,
         7 => surroundings::clock(bench, capture, point, clock).await,
         8 => surroundings::full_disk(bench, capture, point).await,
-        _ => policy_churn::check(bench, point).await,
+        9 => policy_churn::check(bench, point).await,
+        10 => surroundings::filling_disk(bench, capture, point).await,
+        _ => crowd::check(bench, capture, point).await,
     }
 }
 

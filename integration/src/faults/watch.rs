@@ -49,15 +49,14 @@ impl Watch {
         [kept, fresh]
     }
 
-    /// Ends it and asserts that nothing failed, and that no kept connection was closed.
-    pub(super) async fn nothing_is_lost(self, point: &mut Point, law: &str) {
-        for (what, report) in ["kept connections", "new connections"]
-            .into_iter()
-            .zip(self.stop().await)
-        {
+    /// Ends it and asserts that nothing failed, and that no kept connection was closed. Answers as [`Self::stop`].
+    pub(super) async fn nothing_is_lost(self, point: &mut Point, law: &str) -> [Report; 2] {
+        let reports = self.stop().await;
+        for (what, report) in ["kept connections", "new connections"].into_iter().zip(&reports) {
             let pass = report.failed() == 0 && report.closed() == 0 && report.answered() > 0;
             point.assert(&format!("{law}: {what}"), "0 failed", report.summary(), pass);
         }
+        reports
     }
 }
 

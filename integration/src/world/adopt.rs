@@ -82,7 +82,8 @@ impl World {
         }
         if !pod.host_network {
             let file = self.namespace_file(&pod);
-            run(&["umount", &file.display().to_string()]).await?;
+            // As container runtimes do it: whoever has it open keeps the namespace, not the place.
+            run(&["umount", "--lazy", &file.display().to_string()]).await?;
             let _ = fs::remove_file(&file);
             network::detach(&pod, port).await?;
         }

@@ -51,6 +51,12 @@ impl Part {
     }
 }
 
+/// Where a pod of the mesh tells its metrics.
+pub(super) fn metrics_address(pod: &Pod) -> Option<String> {
+    let [_, metrics, _] = Part::of(pod)?.ports();
+    Some(format!("{}:{metrics}", pod.addresses.first()?))
+}
+
 /// How a pod of the mesh is started.
 ///
 /// # Errors

@@ -124,6 +124,14 @@ impl World {
         self.state.lock().await.objects.clone()
     }
 
+    /// Every process of the mesh, and where it tells its metrics.
+    pub async fn scraped(&self) -> Vec<(String, String)> {
+        let objects = self.objects().await;
+        let pods = objects.pods.values();
+        pods.filter_map(|pod| Some((pod.short_name(), mesh::metrics_address(pod)?)))
+            .collect()
+    }
+
     /// Where the CA is: `https://HOST:15012`.
     ///
     /// # Errors

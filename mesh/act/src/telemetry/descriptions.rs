@@ -47,7 +47,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     (
         "weft_log_lines_dropped_total",
-        "Log lines that found the queue (--log-queue) full",
+        "Log lines that found the queue (--log-queue) full, or no room where our output is written to",
     ),
     (
         "weft_metric_series_overflowed_total",

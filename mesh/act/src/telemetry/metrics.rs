@@ -15,11 +15,8 @@ use metrics_util::MetricKindMask;
 
 use super::{descriptions, logs, options::Told, transient};
 
-/// A series nobody touched for this long leaves `/metrics`.
-const IDLE: Duration = Duration::from_secs(600);
-/// Ticks (one per [`Metrics::upkeep`], 5 s) after which an unused handle is dropped: well before [`IDLE`], because
-/// an evicted series never comes back through a handle that is still held.
-const IDLE_TICKS: u64 = 60;
+/// From one [`Metrics::upkeep`] to the next.
+const UPKEEP: Duration = Duration::from_secs(5);
 static TICK: AtomicU64 = AtomicU64::new(0);
 static INSTALLED: OnceLock<Metrics> = OnceLock::new();
 static SWEEPS: Mutex<Vec<fn()>> = Mutex::new(Vec::new());
@@ -73,7 +70,10 @@ impl Metrics {
             0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 30_000.0,
         ];
         let recorder = PrometheusBuilder::new()
-            .idle_timeout(MetricKindMask::COUNTER | MetricKindMask::HISTOGRAM, Some(IDLE))
+            .idle_timeout(
+                MetricKindMask::COUNTER | MetricKindMask::HISTOGRAM,
+                Some(Told::in_force().idle),
+            )
             .set_buckets_for_metric(Matcher::Suffix("_milliseconds".into()), &milliseconds)
             .unwrap_or_else(|_| PrometheusBuilder::new())
             .build_recorder();
@@ -126,16 +126,22 @@ impl<K: Hash + Eq, M> Series<K, M> {
 
     /// Drops handles that no flow holds and none asked for lately; tells how many are left.
     pub(super) fn sweep(&self) {
-        let now = TICK.load(Ordering::Relaxed);
+        let (now, most) = (TICK.load(Ordering::Relaxed), unused_ticks(Told::in_force().idle));
         let mut held = 0;
         if let Some(entries) = lock(&self.entries).as_mut() {
-            entries.retain(|_, entry| Arc::strong_count(&entry.handles) > 1 || now - entry.used < IDLE_TICKS);
+            entries.retain(|_, entry| Arc::strong_count(&entry.handles) > 1 || now - entry.used < most);
             held = entries.len();
         }
         metrics::gauge!("weft_metric_series", "family" => self.family).set(held as f64);
         metrics::counter!("weft_metric_series_overflowed_total", "family" => self.family)
             .absolute(self.overflowed.load(Ordering::Relaxed));
     }
+}
+
+/// Ticks (one per [`Metrics::upkeep`]) after which an unused handle is dropped: well before its series is evicted for
+/// being idle, because an evicted series never comes back through a handle that is still held.
+fn unused_ticks(idle: Duration) -> u64 {
+    (idle / 2).as_secs() / UPKEEP.as_secs()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -147,7 +153,7 @@ mod tests {
     use metrics::Counter;
     use tokio::time::Instant;
 
-    use super::*;
+    use super::{super::options::LEAST_IDLE, *};
 
     #[test]
     fn handles_are_resolved_once_and_unused_ones_are_dropped() {
@@ -158,11 +164,11 @@ mod tests {
         let first = handles(&|key| key * 10);
         let again = handles(&|_| panic!("resolved twice"));
         assert!(Arc::ptr_eq(&first, &again));
-        TICK.fetch_add(IDLE_TICKS + 1, Ordering::Relaxed);
+        TICK.fetch_add(unused_ticks(Told::in_force().idle) + 1, Ordering::Relaxed);
         SERIES.sweep();
         assert!(Arc::ptr_eq(&first, &handles(&|_| panic!("held handles stay"))));
         drop((first, again));
-        TICK.fetch_add(IDLE_TICKS + 1, Ordering::Relaxed);
+        TICK.fetch_add(unused_ticks(Told::in_force().idle) + 1, Ordering::Relaxed);
         SERIES.sweep();
         assert_eq!(*handles(&|_| 7), 7);
     }
@@ -210,7 +216,7 @@ mod tests {
             idle.increment(1);
             assert_eq!(told("idle"), None, "the handle that is held leads nowhere: the trap");
             drop(idle);
-            TICK.fetch_add(IDLE_TICKS + 1, Ordering::Relaxed);
+            TICK.fetch_add(unused_ticks(Told::in_force().idle) + 1, Ordering::Relaxed);
             SERIES.sweep();
             series("idle").increment(1);
             assert_eq!(told("idle"), Some(1), "ours are resolved anew after a sweep");
@@ -221,8 +227,10 @@ mod tests {
 
     #[test]
     fn unused_handles_are_dropped_well_before_their_series_are_evicted() {
-        let dropped_after = Duration::from_secs(5) * u32::try_from(IDLE_TICKS).unwrap();
-        assert!(dropped_after * 2 <= IDLE);
-        assert!(super::super::FLOW_TICK * 20 <= IDLE, "live connections tick");
+        for idle in [LEAST_IDLE, Told::in_force().idle, Duration::from_secs(86_399)] {
+            let dropped_after = UPKEEP * u32::try_from(unused_ticks(idle)).unwrap();
+            assert!(dropped_after * 2 <= idle && dropped_after >= UPKEEP);
+            assert!(super::super::FLOW_TICK * 4 <= idle, "live connections tick");
+        }
     }
 }

@@ -11,6 +11,7 @@
 
 mod backoff;
 mod batch;
+pub mod fuzzing;
 mod gather;
 mod once;
 mod outage;

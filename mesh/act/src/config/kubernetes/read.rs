@@ -1,7 +1,5 @@
 //! One object of the API server, read.
 
-use std::sync::Arc;
-
 use decide::model::{ObjectRef, Problem};
 use serde_json::Value;
 
@@ -55,14 +53,45 @@ pub(super) fn read(kind: &Kind, value: Value) -> Read {
     Read::Bad(object, vec![wrong], None)
 }
 
+/// As [`Object::key`] has it, also of what cannot be parsed: else what is gone would not be what was there.
 fn name(kind: &Kind, value: &Value) -> ObjectRef {
-    let text = |field: &str| -> Arc<str> {
-        let text = value.pointer(field).and_then(Value::as_str);
-        text.unwrap_or_default().into()
+    let text = |field: &str| value.pointer(field).and_then(Value::as_str).unwrap_or_default();
+    let namespace = match (Object::is_cluster_scoped(kind.kind), text("/metadata/namespace")) {
+        (Some(true), _) => "",
+        (_, "") => "default",
+        (_, namespace) => namespace,
     };
     ObjectRef {
         kind: kind.kind.into(),
-        namespace: text("/metadata/namespace"),
-        name: text("/metadata/name"),
+        namespace: namespace.into(),
+        name: text("/metadata/name").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::kubernetes::scope::Scope;
+
+    #[test]
+    fn an_object_has_one_name_whether_it_can_be_parsed_or_not() {
+        for kind in Scope::Ztunnel.kinds() {
+            for metadata in [json!({"name": "a"}), json!({"name": "a", "namespace": "b"})] {
+                let version = match kind.group {
+                    "" => kind.versions[0].to_owned(),
+                    group => format!("{group}/{}", kind.versions[0]),
+                };
+                let value = json!({"kind": kind.kind, "apiVersion": version, "metadata": metadata});
+                if let Ok(Some(parsed)) = Object::parse(&value) {
+                    assert_eq!(name(kind, &value), parsed.key());
+                }
+                let mut broken = value.clone();
+                broken["apiVersion"] = json!("none/v0");
+                assert!(Object::parse(&broken).is_err(), "{}", kind.kind);
+                assert_eq!(read(kind, broken).object(), read(kind, value).object(), "{}", kind.kind);
+            }
+        }
     }
 }

@@ -96,12 +96,7 @@ impl Target {
             true => request.watch_metadata(&params, version),
             false => request.watch(&params, version),
         };
-        let body = ask(client, request).await?;
-        Ok(Lines {
-            body,
-            buffer: BytesMut::new(),
-            searched: 0,
-        })
+        Ok(Lines::new(ask(client, request).await?))
     }
 
     /// One page of the list as it is now.
@@ -129,7 +124,11 @@ impl Target {
         self.page(&bytes)
     }
 
-    fn page(&self, bytes: &[u8]) -> Result<Page, Trouble> {
+    /// Reads a page of a list.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(super) fn page(&self, bytes: &[u8]) -> Result<Page, Trouble> {
         let mut list = self.kind.shape.read(bytes).map_err(|error| Trouble::nonsense(&error))?;
         let items = match list.remove("items") {
             Some(Value::Array(items)) => items,
@@ -193,6 +192,14 @@ impl Target {
 }
 
 impl Lines {
+    pub(super) fn new(body: Body) -> Self {
+        Self {
+            body,
+            buffer: BytesMut::new(),
+            searched: 0,
+        }
+    }
+
     /// The next line; `None` at the end of the watch.
     ///
     /// # Errors
@@ -213,14 +220,20 @@ impl Lines {
                 Some(Err(error)) => return Err(Trouble::Unreachable(error.to_string())),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
+                        self.push(&data);
                     }
                 }
             }
         }
     }
 
-    fn take(&mut self) -> Option<Bytes> {
+    /// Takes in what came.
+    pub(super) fn push(&mut self, data: &[u8]) {
+        self.buffer.extend_from_slice(data);
+    }
+
+    /// The next line, if it came whole.
+    pub(super) fn take(&mut self) -> Option<Bytes> {
         let unseen = self.buffer.get(self.searched..)?;
         let Some(end) = unseen.iter().position(|byte| *byte == b'\n') else {
             self.searched = self.buffer.len();
@@ -290,14 +303,10 @@ mod tests {
     }
 
     fn lines(chunks: &[&str]) -> Vec<String> {
-        let mut lines = Lines {
-            body: Body::empty(),
-            buffer: BytesMut::new(),
-            searched: 0,
-        };
+        let mut lines = Lines::new(Body::empty());
         let mut found = Vec::new();
         for chunk in chunks {
-            lines.buffer.extend_from_slice(chunk.as_bytes());
+            lines.push(chunk.as_bytes());
             while let Some(line) = lines.take() {
                 found.push(String::from_utf8(line.to_vec()).expect("text"));
             }
