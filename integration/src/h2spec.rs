@@ -125,15 +125,7 @@ async fn world(options: &H2specOptions, screen: Screen) -> Result<Bench, Failure
     let run = RunDirectory::take(&options.run)?;
     let copy = run.join("config");
     copy_yaml(&options.config, &copy)?;
-    let settings = Settings {
-        config: copy,
-        programs: absolute(&options.bin)?,
-        leaf_life: Duration::from_secs(3600),
-        log: None,
-        mesh: true,
-        clock: None,
-    };
-    let world = World::lay(run, settings).await?;
+    let world = World::lay(run, Settings::of(copy, &options.bin)?).await?;
     world.start(&|step| screen.progress(step)).await?;
     Ok(Bench {
         world,

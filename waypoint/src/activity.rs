@@ -63,6 +63,11 @@ impl Activity {
         InFlight(self.clone())
     }
 
+    /// Requests in flight.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
     /// How long a head has been incomplete, if one is.
     pub(crate) fn incomplete_head(&self) -> Option<Duration> {
         let begun = self.head.load(Relaxed).checked_sub(1)?;

@@ -42,8 +42,9 @@ pub(crate) struct Options {
     #[arg(long, env = "WEFT_CONGESTION", value_name = "NAME")]
     pub(crate) congestion: Option<String>,
     /// Tunnels accepted at the same time; more wait to be accepted
-    #[arg(long, env = "WEFT_MAX_TUNNELS", value_name = "N", default_value_t = 10_000)]
-    pub(crate) max_tunnels: usize,
+    #[arg(long, env = "WEFT_MAX_TUNNELS", value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) max_tunnels: u32,
     /// Streams a client may have open in one tunnel
     #[arg(long, env = "WEFT_TUNNEL_STREAMS", value_name = "N", default_value_t = 1_000)]
     pub(crate) tunnel_streams: u32,
@@ -54,7 +55,13 @@ pub(crate) struct Options {
     #[arg(long, env = "WEFT_TUNNEL_HEAD", value_name = "BYTES", default_value_t = 65_536,
           value_parser = clap::value_parser!(u32).range(4096..=1_048_576))]
     pub(crate) tunnel_head: u32,
-    /// Bytes a client may have under way in one tunnel; from half of it unread on, it may send less ahead on each stream
+    /// Bytes a peer may send ahead on one stream of a tunnel or of an HTTP/2 connection, until they are read; never more
+    /// than --tunnel-window leaves
+    #[arg(long, env = "WEFT_STREAM_WINDOW", value_name = "BYTES", default_value_t = 1 << 20,
+          value_parser = clap::value_parser!(u32).range(65_536..=16 << 20))]
+    pub(crate) stream_window: u32,
+    /// Bytes a peer may have under way in one tunnel, or on one HTTP/2 connection; from half of a
+    /// tunnel's unread on, it may send less ahead on each stream
     #[arg(long, env = "WEFT_TUNNEL_WINDOW", value_name = "BYTES", default_value_t = 8 << 20,
           value_parser = clap::value_parser!(u32).range(65_536..=1 << 30))]
     pub(crate) tunnel_window: u32,
@@ -70,8 +77,9 @@ pub(crate) struct Options {
     /// Requests in flight at the same time; more are refused with 503
     #[arg(long, env = "WEFT_MAX_REQUESTS", value_name = "N", default_value_t = 10_000)]
     pub(crate) max_requests: usize,
-    /// Requests in flight on one HTTP/2 connection of a client
-    #[arg(long, env = "WEFT_MAX_STREAMS", value_name = "N", default_value_t = 200)]
+    /// Requests in flight on one HTTP/2 connection of a client, which keeps further ones back
+    #[arg(long, env = "WEFT_MAX_STREAMS", value_name = "N", default_value_t = 200,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) max_streams: u32,
     /// Headers of one request; more are refused with 400
     #[arg(long, env = "WEFT_MAX_HEADERS", value_name = "N", default_value_t = 100)]
@@ -172,7 +180,7 @@ impl Options {
     /// Bounds and timers.
     pub(crate) fn settings(&self) -> Settings {
         Settings {
-            max_tunnels: self.max_tunnels,
+            max_tunnels: self.max_tunnels as usize,
             max_requests: self.max_requests,
             max_streams: self.max_streams,
             max_headers: self.max_headers,
@@ -185,6 +193,7 @@ impl Options {
             tunnel: TunnelOptions {
                 streams_served: self.tunnel_streams,
                 head: self.tunnel_head,
+                stream_window: self.stream_window,
                 tunnel_window: self.tunnel_window,
                 budget: Budget::new(self.pod_buffered as usize),
                 ..TunnelOptions::default()
@@ -196,6 +205,8 @@ impl Options {
                 age: self.upstream_age,
                 headers: self.max_headers.saturating_mul(2),
                 head: self.max_head,
+                stream_window: self.stream_window,
+                connection_window: self.tunnel_window,
             },
         }
     }
@@ -248,27 +259,13 @@ mod tests {
 
     #[test]
     fn every_bound_has_a_flag_of_its_own_which_its_refusal_and_its_metric_name() {
-        use act::hbone;
-
-        use crate::bounds::{HEAD, HEADERS, QUEUE, REQUESTS};
-        let tunnels = [
-            hbone::TUNNELS,
-            hbone::STREAMS,
-            hbone::HEAD,
-            hbone::UNREAD,
-            hbone::BUFFERED,
-            act::resolve::NAMES,
-        ];
         let command = <Options as clap::CommandFactory>::command();
-        for bound in [REQUESTS, HEAD, HEADERS, QUEUE].into_iter().chain(tunnels) {
-            let flag = bound.flag.strip_prefix("--").unwrap();
-            let argument = command.get_arguments().find(|it| it.get_long() == Some(flag));
-            let argument = argument.unwrap_or_else(|| panic!("{} is no flag", bound.flag));
-            assert!(!argument.get_default_values().is_empty(), "{flag} has a default");
-            assert!(argument.get_env().is_some() && argument.get_help().is_some(), "{flag}");
-            assert!(bound.reached(1).to_string().contains(bound.flag));
-            assert_eq!(bound.name, flag, "metric and flag are named alike");
+        for bound in crate::bounds::ALL {
+            assert_eq!(bound.missing_in(&command), None, "{}", bound.flag());
+            assert!(bound.reached(1).to_string().contains(&bound.flag()));
         }
+        let names: std::collections::HashSet<_> = crate::bounds::ALL.iter().map(|bound| bound.name).collect();
+        assert_eq!(names.len(), crate::bounds::ALL.len());
     }
 
     #[test]
@@ -279,6 +276,10 @@ mod tests {
             ("--idle", "0s", "at least 1ms"),
             ("--idle", "soon", "10s or 5m"),
             ("--max-head", "100", "8192 to 1048576"),
+            ("--stream-window", "1000", "65536..=16777216"),
+            ("--tunnel-window", "1000", "65536..=1073741824"),
+            ("--max-tunnels", "0", "1..=1048576"),
+            ("--max-streams", "0", "1..=100000"),
         ] {
             let error = Options::try_parse_from(["waypoint", flag, value])
                 .unwrap_err()

@@ -65,7 +65,7 @@ pub(crate) async fn exchange(client: Arc<Client>, mut request: Request<Incoming>
     };
     let settings = &client.waypoint.settings;
     let read = if head::length(&parts) > settings.max_head {
-        Err(Refusal::HeadTooLarge(HEAD.refused(settings.max_head).into()))
+        Err(Refusal::HeadTooLarge(HEAD.told(settings.max_head).into()))
     } else {
         Head::read(parts, settings.max_headers, forwarded)
     };
@@ -313,8 +313,8 @@ pub(crate) fn unread(client: &Client) {
     let settings = &client.waypoint.settings;
     let why = format!(
         "{}; and {} allows {} headers",
-        HEAD.refused(settings.max_head),
-        HEADERS.flag,
+        HEAD.told(settings.max_head),
+        HEADERS.flag(),
         settings.max_headers
     );
     let refusal = Refusal::HeadTooLarge(why.into());

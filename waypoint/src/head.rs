@@ -83,7 +83,7 @@ impl Head {
             return Err(malformed("CONNECT is not served inside a tunnel"));
         }
         if headers.len() > most {
-            return Err(malformed(&HEADERS.refused(most)));
+            return Err(malformed(&HEADERS.told(most)));
         }
         let host = host(&uri, &headers)?;
         let path = normalise(uri.path()).map_err(malformed)?;

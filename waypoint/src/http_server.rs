@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::{
     activity::Watched,
+    bounds::FLYING,
     client::Client,
     detect::Protocol,
     exchange::{exchange, unread},
@@ -24,8 +25,13 @@ pub(crate) async fn serve(client: Arc<Client>, protocol: Protocol, io: Watched<S
     let settings = &client.waypoint.settings;
     let service = {
         let client = client.clone();
+        let most = (protocol == Protocol::Http2).then_some(settings.max_streams);
         service_fn(move |request: Request<Incoming>| {
             let client = client.clone();
+            // It knows the bound from our SETTINGS, and keeps further requests back until one of these ends.
+            if most.is_some_and(|most| client.activity.in_flight() + 1 == most) {
+                FLYING.hit(1);
+            }
             async move { Ok::<_, Infallible>(exchange(client, request).await) }
         })
     };
@@ -33,8 +39,8 @@ pub(crate) async fn serve(client: Arc<Client>, protocol: Protocol, io: Watched<S
     if protocol == Protocol::Http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(8 << 20)
+            .initial_stream_window_size(settings.tunnel.stream_window)
+            .initial_connection_window_size(settings.tunnel.tunnel_window)
             .max_concurrent_streams(settings.max_streams)
             // Beyond the bound it is we who refuse, with a reason; beyond this, hyper does.
             .max_header_list_size(u32::try_from(settings.max_head.saturating_mul(2)).unwrap_or(u32::MAX))

@@ -15,12 +15,12 @@ use act::{
 };
 use tokio::{
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    bounds::QUEUE,
+    bounds::{ACCEPTED, QUEUE},
     config::Options,
     inbound,
     reach::Network,
@@ -141,9 +141,8 @@ async fn traffic(
         seats.push(seat);
     }
     for seat in seats.iter().cycle() {
-        let place = shared.tunnels.clone().acquire_owned();
         let accepted = stop.run_until_cancelled(async {
-            let place = place.await;
+            let place = place(shared).await;
             (acceptor.accept().await, place)
         });
         let (socket, from, place) = match accepted.await {
@@ -160,10 +159,20 @@ async fn traffic(
         let Ok(socket) = socket.into_std() else { continue };
         // A worker this far behind would only let the connection grow old.
         if seat.try_send((socket, from, place)).is_err() {
-            tracing::warn!(%from, "refused: {}", QUEUE.refused(options.worker_queue));
+            tracing::warn!(%from, "refused: {}", QUEUE.told(options.worker_queue));
         }
     }
     Ok(())
+}
+
+/// A place for one more tunnel. While there is none, clients wait in the listener's queue.
+async fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, AcquireError> {
+    let places = &shared.tunnels;
+    if let Ok(place) = places.clone().try_acquire_owned() {
+        return Ok(place);
+    }
+    tracing::warn!("accepting waits: {}", ACCEPTED.told(shared.settings.max_tunnels));
+    places.clone().acquire_owned().await
 }
 
 /// One worker: a waypoint of its own, and the tunnels it is given.
@@ -177,6 +186,8 @@ async fn work(shared: Shared, options: Options, mut arrivals: mpsc::Receiver<Acc
             deadline: options.connect_timeout,
             tunnels: options.pod_tunnels,
             tunnel: TunnelOptions {
+                stream_window: shared.settings.tunnel.stream_window,
+                tunnel_window: shared.settings.tunnel.tunnel_window,
                 budget: shared.settings.tunnel.budget.clone(),
                 ..TunnelOptions::default()
             },

@@ -40,6 +40,10 @@ pub(crate) struct UpstreamOptions {
     pub(crate) headers: usize,
     /// Bytes of a response's head.
     pub(crate) head: usize,
+    /// Bytes a server may send ahead on one stream of an HTTP/2 connection.
+    pub(crate) stream_window: u32,
+    /// Bytes it may send ahead on all of them together.
+    pub(crate) connection_window: u32,
 }
 
 /// Connections to servers. Cheap to clone.
@@ -299,8 +303,8 @@ impl Inner {
     async fn dial_http2(&self, own: &Workload, to: &Destination) -> Result<Multiplexed, Refusal> {
         let Reached { io, until } = self.reach.reach(own, to, None).await?;
         let (requests, connection) = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(8 << 20)
+            .initial_stream_window_size(self.options.stream_window)
+            .initial_connection_window_size(self.options.connection_window)
             .max_header_list_size(u32::try_from(self.options.head).unwrap_or(u32::MAX))
             .handshake::<TokioIo<Box<dyn Io>>, Upload>(TokioIo::new(io))
             .await

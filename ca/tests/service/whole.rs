@@ -214,9 +214,9 @@ async fn a_rollout_of_replicas_fails_no_issuance() {
         more((turn + 1) * 20).await;
         let next = replica(&first).await;
         let (place, address) = (turn % 2, next.address);
-        // Only a moment after it was asked to stop nobody is sent to the old one any more.
+        // Only some certificates after it was asked to stop nobody is sent to the old one any more.
         let told = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            more(signed.load(Ordering::SeqCst) + 4).await;
             replicas.lock().unwrap()[place] = address;
         };
         tokio::join!(std::mem::replace(&mut running[place], next).stop(), told);

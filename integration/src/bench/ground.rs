@@ -29,21 +29,10 @@ pub(super) struct Ground {
 impl Ground {
     /// Lays the nodes, starts every pod and every subject.
     pub(super) async fn lay(options: BenchOptions, screen: Screen) -> Result<Self, Failure> {
-        let absolute = |path: &std::path::Path| {
-            std::path::absolute(path).map_err(|error| Failure(format!("{}: {error}", path.display())))
-        };
         let run = RunDirectory::take(&options.run)?;
         let config = run.join("config");
         fs::create_dir_all(&config).map_err(|error| Failure(format!("{}: {error}", config.display())))?;
-        let settings = Settings {
-            config,
-            programs: absolute(&options.bin)?,
-            leaf_life: Duration::from_secs(3600),
-            log: None,
-            mesh: true,
-            clock: None,
-        };
-        let world = World::lay(run, settings).await?;
+        let world = World::lay(run, Settings::of(config, &options.bin)?).await?;
         let mut ground = Self {
             world,
             options,

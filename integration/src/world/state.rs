@@ -40,6 +40,25 @@ pub struct Settings {
     pub clock: Option<(PathBuf, PathBuf)>,
 }
 
+impl Settings {
+    /// The mesh of the programs in `programs`, as they are by themselves, over a configuration; leaves live for an hour.
+    ///
+    /// # Errors
+    /// When the current directory is unknown.
+    pub fn of(config: PathBuf, programs: &Path) -> Result<Self, Failure> {
+        let programs =
+            std::path::absolute(programs).map_err(|error| Failure(format!("{}: {error}", programs.display())))?;
+        Ok(Self {
+            config,
+            programs,
+            leaf_life: Duration::from_secs(3600),
+            log: None,
+            mesh: true,
+            clock: None,
+        })
+    }
+}
+
 /// Two nodes, the pods in them, and the mesh. Everything ends when it is dropped, and what is left with the
 /// namespaces it lives in.
 #[derive(Debug)]

@@ -100,6 +100,8 @@ pub(super) fn settings() -> Settings {
             age: Duration::from_secs(600),
             headers: 100,
             head: 64 * 1024,
+            stream_window: 1 << 20,
+            connection_window: 8 << 20,
         },
     }
 }

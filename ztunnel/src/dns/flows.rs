@@ -99,7 +99,7 @@ impl Flows {
 
     fn begin(&mut self, key: Key) -> io::Result<()> {
         if self.open.len() >= self.most {
-            return Err(io::Error::other(QUERIES.refused(self.most)));
+            return Err(io::Error::other(QUERIES.told(self.most)));
         }
         let (client, server) = key;
         let answering = self.answering(server)?;

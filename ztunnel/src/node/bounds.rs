@@ -22,8 +22,8 @@ pub struct BoundOptions {
     #[arg(long, env = "WEFT_POD_CONNECTIONS", value_name = "COUNT", default_value_t = 32768,
           value_parser = value_parser!(u32).range(1..=1_048_576))]
     pub pod_connections: u32,
-    /// HBONE connections to one pod, on each worker, whose peer has not proven who it is; one more is let in for the
-    /// oldest, which is refused
+    /// HBONE connections to one pod whose peer has not proven who it is; one more is let in for the oldest, which is
+    /// refused
     #[arg(long, env = "WEFT_POD_HANDSHAKES", value_name = "COUNT", default_value_t = 256,
           value_parser = value_parser!(u32).range(1..=65_536))]
     pub pod_handshakes: u32,
@@ -40,6 +40,10 @@ pub struct BoundOptions {
     #[arg(long, env = "WEFT_TUNNEL_STREAMS", value_name = "COUNT", default_value_t = 200,
           value_parser = value_parser!(u32).range(1..=100_000))]
     pub tunnel_streams: u32,
+    /// Bytes a peer may send ahead on one stream of a tunnel, until they are read; never more than --tunnel-window leaves
+    #[arg(long, env = "WEFT_STREAM_WINDOW", value_name = "BYTES", default_value_t = 1 << 20,
+          value_parser = value_parser!(u32).range(65_536..=16 << 20))]
+    pub stream_window: u32,
     /// Bytes a peer may have under way in one tunnel; from half of it unread on, it may send less ahead on each stream
     #[arg(long, env = "WEFT_TUNNEL_WINDOW", value_name = "BYTES", default_value_t = 8 << 20,
           value_parser = value_parser!(u32).range(65_536..=1 << 30))]
@@ -108,6 +112,7 @@ impl BoundOptions {
                 shared: true,
                 tunnel: TunnelOptions {
                     streams_served: self.tunnel_streams,
+                    stream_window: self.stream_window,
                     tunnel_window: self.tunnel_window,
                     head: self.tunnel_head,
                     handshake: self.handshake,
@@ -130,13 +135,8 @@ mod tests {
     fn every_bound_has_a_flag_of_its_own_which_its_refusal_and_its_metric_name() {
         let command = Options::command();
         for bound in bounds::ALL {
-            let flag = bound.flag.strip_prefix("--").expect("a flag");
-            let argument = command.get_arguments().find(|it| it.get_long() == Some(flag));
-            let argument = argument.unwrap_or_else(|| panic!("{} is no flag", bound.flag));
-            assert!(!argument.get_default_values().is_empty(), "{flag} has a default");
-            assert!(argument.get_env().is_some() && argument.get_help().is_some(), "{flag}");
-            assert!(bound.reached(1).to_string().contains(bound.flag));
-            assert_eq!(bound.name, flag, "metric and flag are named alike");
+            assert_eq!(bound.missing_in(&command), None, "{}", bound.flag());
+            assert!(bound.reached(1).to_string().contains(&bound.flag()));
         }
         let names: std::collections::HashSet<_> = bounds::ALL.iter().map(|bound| bound.name).collect();
         assert_eq!(names.len(), bounds::ALL.len());
@@ -158,6 +158,7 @@ mod tests {
             ("--pod-buffered", "70000"),
             ("--tunnel-streams", "77"),
             ("--worker-pipes", "77"),
+            ("--stream-window", "70000"),
             ("--tunnel-window", "70000"),
             ("--tunnel-head", "7000"),
             ("--pod-dns-queries", "77"),

@@ -9,11 +9,9 @@ use std::{
 };
 
 use act::{
-    certs::{Certificates, Hold},
-    config::Reader,
+    certs::Hold,
     hbone::Budget,
     net::{Dialer, Netns, SocketOptions, original_destination},
-    process::Workers,
 };
 use decide::model::{Identity, SO_MARK};
 use serde::Serialize;
@@ -27,12 +25,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     doors::{Doors, is_dead},
     neighbours::Neighbours,
+    settings::Settings,
     share::Share,
+    wishes::{Wishes, is, turns},
 };
 use crate::{
     dns::{self, Inbox, Names},
-    handover::{Elders, Handed, Heirs},
-    traffic::{self, TrafficOptions},
+    handover::{Handed, Heirs},
+    traffic::{self, Handshakes},
     zds,
 };
 
@@ -44,29 +44,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(10);
 /// How often elders are told that we accept, and how far apart.
 const TELL: (usize, Duration) = (10, Duration::from_secs(1));
-
-/// What every pod of this node shares.
-#[derive(Clone)]
-pub struct Settings {
-    /// The name of this node.
-    pub node: Arc<str>,
-    /// What should be.
-    pub reader: Reader,
-    /// Who we are.
-    pub certificates: Certificates,
-    /// Where connections live.
-    pub workers: Workers,
-    /// Bounds and timers of connections; those of a pod in all are [`TrafficOptions::connections`].
-    pub traffic: Arc<TrafficOptions>,
-    /// How long the listeners of a released pod serve on.
-    pub drain: Duration,
-    /// The ztunnels that were here before, whose listeners we take over.
-    pub elders: Elders,
-    /// Cancelled when the process is to end: it goes on until another has taken over, or nothing is left.
-    pub stopping: CancellationToken,
-    /// Cancelled when an elder goes on in our stead: listeners close, connections run out.
-    pub leaving: CancellationToken,
-}
 
 /// How a pod is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -81,17 +58,6 @@ pub enum PodState {
     Draining,
     /// Its listeners are closed; connections run out.
     Closed,
-}
-
-/// What is wished of a pod's task from outside.
-#[derive(Clone)]
-pub(super) struct Wishes {
-    /// Whether the pod is to be served.
-    pub(super) wanted: watch::Receiver<bool>,
-    /// Whether a younger ztunnel accepts for it.
-    pub(super) taken: watch::Receiver<bool>,
-    /// Changes when tunnels towards the pod are to end: peers are asked to make no more streams in them.
-    pub(super) turned: watch::Receiver<u64>,
 }
 
 /// One pod's task.
@@ -350,6 +316,7 @@ impl Life {
             origin: Arc::new(original_destination),
             neighbours: Arc::new(|_| None),
             budget: self.budget.clone(),
+            handshakes: Handshakes::new(settings.traffic.unauthenticated),
             options: settings.traffic.clone(),
         };
         Share::new(pod, self.neighbours.clone(), settings.workers.clone(), self.home)
@@ -409,20 +376,6 @@ impl Life {
 pub(super) fn namespace(descriptor: OwnedFd) -> io::Result<(Netns, u64)> {
     let inode = rustix::fs::fstat(&descriptor)?.st_ino;
     Ok((Netns::new(descriptor), inode))
-}
-
-/// Resolves when `wish` is this.
-async fn is(wish: &mut watch::Receiver<bool>, this: bool) {
-    // whoever wishes anything is gone: then nothing changes any more
-    if wish.wait_for(|wish| *wish == this).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn turns(turned: &mut watch::Receiver<u64>) {
-    if turned.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 async fn all(outs: &mut JoinSet<()>) {

@@ -15,10 +15,13 @@ mod options;
 mod pods;
 mod proof;
 mod run;
+mod settings;
 mod share;
+mod wishes;
 
 pub use bounds::BoundOptions;
-pub use life::{PodState, Settings};
+pub use life::PodState;
 pub use options::Options;
 pub use pods::NodePods;
 pub use run::{LAST_WORDS, end, run};
+pub use settings::Settings;

@@ -19,9 +19,11 @@ use tokio::{
 
 use super::{
     doors::Doors,
-    life::{Life, PodState, Settings, Wishes, namespace},
+    life::{Life, PodState, namespace},
     neighbours::Neighbours,
+    settings::Settings,
     share::Share,
+    wishes::Wishes,
 };
 use crate::{
     dns::Inbox,

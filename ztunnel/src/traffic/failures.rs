@@ -35,7 +35,7 @@ impl Failures {
         let mut failed = self.lock();
         failed.retain(|(known, _)| *known != endpoint);
         if failed.len() >= self.most {
-            FAILURES.forgot();
+            FAILURES.hit(1);
             failed.pop_front();
         }
         failed.push_back((endpoint, now));

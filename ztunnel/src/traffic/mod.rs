@@ -25,6 +25,7 @@ mod pod;
 mod proof;
 mod retry;
 
+pub use handshakes::Handshakes;
 pub use live::{Direction, LiveConnection};
 pub use near::{Neighbour, Neighbours};
 pub use options::TrafficOptions;

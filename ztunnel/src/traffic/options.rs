@@ -18,7 +18,7 @@ pub struct TrafficOptions {
     pub connections: usize,
     /// Bytes that may wait in memory, pipes and tunnels; of the pod on all workers.
     pub buffered: usize,
-    /// Accepted HBONE connections that have not finished their handshakes.
+    /// Accepted HBONE connections that have not finished their handshakes; of the pod on all workers.
     pub unauthenticated: usize,
     /// How long connecting to an application, or to a destination outside the mesh, may take.
     pub connect: Duration,

@@ -48,6 +48,8 @@ pub struct Pod {
     pub neighbours: Neighbours,
     /// What its connections may hold, on all workers.
     pub budget: Budget,
+    /// Connections whose peers have not proven who they are, on all workers.
+    pub handshakes: Handshakes,
     /// Bounds and timers.
     pub options: Arc<TrafficOptions>,
 }
@@ -68,7 +70,6 @@ struct Shared {
     places: Arc<Semaphore>,
     patience: Patience,
     tunnel: TunnelOptions,
-    handshakes: Handshakes,
     draining: CancellationToken,
     rejudging: AbortHandle,
     sweeping: AbortHandle,
@@ -106,7 +107,6 @@ impl Traffic {
                     ..options.patience.clone()
                 },
                 tunnel,
-                handshakes: Handshakes::new(options.unauthenticated),
                 draining: CancellationToken::new(),
                 rejudging: rejudging.abort_handle(),
                 sweeping: sweeping.abort_handle(),
@@ -157,7 +157,7 @@ impl Traffic {
     }
 
     pub(super) fn handshakes(&self) -> &Handshakes {
-        &self.shared.handshakes
+        &self.shared.pod.handshakes
     }
 
     /// How long a connection may stay silent, and what it may use.

@@ -28,7 +28,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use ztunnel::traffic::{Neighbour, Pod, Traffic, TrafficOptions};
+use ztunnel::traffic::{Handshakes, Neighbour, Pod, Traffic, TrafficOptions};
 
 /// Generous bound of whatever is waited for.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -142,6 +142,7 @@ impl Mesh {
                 known.get(&from).copied().map_or_else(|| socket.local_addr(), Ok)
             }),
             budget: Budget::default(),
+            handshakes: Handshakes::new(options.unauthenticated),
             neighbours: Arc::new(move |uid| {
                 let served = served.lock().expect("whole");
                 Some(Neighbour {

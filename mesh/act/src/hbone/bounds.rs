@@ -6,36 +6,19 @@
 use crate::telemetry::Bound;
 
 /// Tunnels of one pool.
-pub const TUNNELS: Bound = Bound {
-    name: "pod-tunnels",
-    flag: "--pod-tunnels",
-    what: "tunnels of one pod are open",
-};
+pub const TUNNELS: Bound = Bound::refusing("pod-tunnels", "tunnels of one pod are open");
 
 /// Streams of one tunnel that a peer made.
-pub const STREAMS: Bound = Bound {
-    name: "tunnel-streams",
-    flag: "--tunnel-streams",
-    what: "streams of one tunnel are open",
-};
+pub const STREAMS: Bound = Bound::refusing("tunnel-streams", "streams of one tunnel are open");
 
 /// The header list of one CONNECT.
-pub const HEAD: Bound = Bound {
-    name: "tunnel-head",
-    flag: "--tunnel-head",
-    what: "bytes are read of the head of one CONNECT",
-};
+pub const HEAD: Bound = Bound::refusing("tunnel-head", "bytes are read of the head of one CONNECT");
+
+/// What is unread of one stream.
+pub const AHEAD: Bound = Bound::slowing("stream-window", "bytes of one stream are unread");
 
 /// What is unread in one tunnel.
-pub const UNREAD: Bound = Bound {
-    name: "tunnel-window",
-    flag: "--tunnel-window",
-    what: "bytes of one tunnel are unread",
-};
+pub const UNREAD: Bound = Bound::slowing("tunnel-window", "bytes of one tunnel are unread");
 
 /// What waits of one pod.
-pub const BUFFERED: Bound = Bound {
-    name: "pod-buffered",
-    flag: "--pod-buffered",
-    what: "bytes of one pod wait",
-};
+pub const BUFFERED: Bound = Bound::slowing("pod-buffered", "bytes of one pod wait");

@@ -48,7 +48,7 @@ impl Budget {
         if left >= want {
             return want;
         }
-        BUFFERED.slowed();
+        BUFFERED.hit(1);
         left.max(LEAST).min(want)
     }
 

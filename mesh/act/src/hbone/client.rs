@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Connect, Stream, StreamError, Transport, TunnelOptions,
     connect::refused_by_peer,
-    core::{Broke, Flow, Shared, remember},
+    core::Shared,
     driver::Driver,
+    flow::{Broke, Flow, remember},
     frames::{Reason, Side},
     keepalive::keepalive,
     stream::Handle,

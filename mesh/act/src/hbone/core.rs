@@ -3,30 +3,22 @@
 
 use std::{
     collections::VecDeque,
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
-use bytes::BytesMut;
-use http::Response;
 use tokio::sync::Notify;
 
 use super::{
-    BUFFERED, Budget, Held, STREAMS, StreamError, TunnelOptions, UNREAD, buffers,
+    STREAMS, StreamError, TunnelOptions, buffers,
+    flow::{Broke, Flow, remember, wake},
     foreign::{Foreign, Malformed},
     frames::{Endpoint, Event, Head, Outbox, Reason, Side},
-    passage::Passage,
-    pressure::Pressure,
+    load::{Load, WORTHWHILE},
 };
 
 /// What one stream may send before the next in line has its turn, in bytes.
 pub(super) const QUANTUM: usize = 64 * 1024;
-/// Less room than this is not worth a turn.
-const WORTHWHILE: usize = 16 * 1024;
-/// Chunks below this are added to while they wait: many small ones would cost more memory than the window,
-/// which counts only their bytes, lets on.
-const SMALL: usize = 4096;
 /// The payload of a PING that asks for a sign of life, and of one that says that a GOAWAY has been read.
 pub(super) const ALIVE: [u8; 8] = *b"weftping";
 const LEAVING: [u8; 8] = *b"weftgone";
@@ -54,112 +46,11 @@ pub(super) struct Core {
     turns: VecDeque<u32>,
     /// Bytes that streams may send by turns they have.
     granted: usize,
-    load: Load,
+    pub(super) load: Load,
     /// The tunnel ends when its last stream does.
     pub(super) leaving: bool,
     /// Why it has ended.
     ended: Option<Arc<str>>,
-}
-
-/// What waits in a tunnel, and what may.
-#[derive(Debug)]
-struct Load {
-    /// Of the pod whose tunnel it is.
-    budget: Budget,
-    /// Bytes unread, and bytes that the connection does not take.
-    held: Held,
-    /// Those that it did not take last.
-    writing: usize,
-    pressure: Pressure,
-    /// Windows of a stream and of the tunnel, and bytes that may wait to be written, while there is no pressure.
-    most: (u32, u32, u32),
-}
-
-/// One stream as its user sees it.
-#[derive(Debug, Default)]
-pub(super) struct Flow {
-    /// What came in and nobody has taken.
-    pub(super) queue: VecDeque<BytesMut>,
-    /// The peer has sent its last.
-    pub(super) ended: bool,
-    pub(super) broken: Option<Broke>,
-    /// The peer's answer.
-    pub(super) answer: Option<Box<Response<()>>>,
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
-    /// It may send so many bytes.
-    pub(super) granted: usize,
-    /// It stands in line.
-    queued: bool,
-    /// Nobody reads it any more.
-    pub(super) deaf: bool,
-    /// The socket that what comes in is written to.
-    pub(super) outlet: Option<Arc<Passage>>,
-    /// Why that socket took no more.
-    pub(super) failed: Option<io::Error>,
-}
-
-/// How a stream ended before its end.
-#[derive(Debug, Clone)]
-pub(super) enum Broke {
-    Reset(Reason),
-    Tunnel(Arc<str>),
-}
-
-impl From<Broke> for StreamError {
-    fn from(broke: Broke) -> Self {
-        match broke {
-            Broke::Reset(Reason::NO_ERROR) => Self::Enough,
-            Broke::Reset(reason) => Self::Reset(reason.to_string().into()),
-            Broke::Tunnel(why) => Self::Tunnel(why),
-        }
-    }
-}
-
-/// Has a later wake reach this task.
-pub(super) fn remember(waker: &mut Option<Waker>, context: &Context<'_>) {
-    match waker {
-        Some(waker) => waker.clone_from(context.waker()),
-        None => *waker = Some(context.waker().clone()),
-    }
-}
-
-fn wake(waker: &mut Option<Waker>) {
-    if let Some(waker) = waker.take() {
-        waker.wake();
-    }
-}
-
-impl Flow {
-    fn wake(&mut self) {
-        wake(&mut self.reader);
-        wake(&mut self.writer);
-    }
-
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        match self.queue.back_mut() {
-            Some(last) if last.len() < SMALL => last.extend_from_slice(bytes),
-            _ => self.queue.push_back(bytes.into()),
-        }
-    }
-}
-
-impl Load {
-    fn new(options: &TunnelOptions) -> Self {
-        Self {
-            held: options.budget.hold(0),
-            writing: 0,
-            pressure: Pressure::of_pod(&options.budget),
-            budget: options.budget.clone(),
-            most: (options.stream_window, options.tunnel_window, options.send_buffer),
-        }
-    }
-
-    /// Bytes that may wait to be written.
-    fn most_waiting(&self) -> usize {
-        let bytes = usize::try_from(self.pressure.lessen(self.most.2)).unwrap_or(usize::MAX);
-        bytes.max(WORTHWHILE)
-    }
 }
 
 impl Shared {
@@ -202,7 +93,8 @@ impl Core {
     /// The driver waits from now on, unless a stream on another thread gave it something to send just now. `blocked`:
     /// bytes on their way that the connection does not take.
     pub(super) fn end_round(&mut self, blocked: Option<usize>) {
-        self.load.writing = blocked.map_or(0, |bytes| bytes + self.endpoint.out.len());
+        self.load
+            .blocked(blocked.map_or(0, |bytes| bytes + self.endpoint.out.len()));
         self.settle();
         self.awake = false;
         if blocked.is_none() && !self.endpoint.out.is_empty() {
@@ -212,25 +104,17 @@ impl Core {
 
     /// Counts what waits here, and has the peer send less ahead the more that is.
     fn settle(&mut self) {
-        self.recount();
-        let (load, unread) = (&mut self.load, self.endpoint.unread());
-        let (stream, tunnel, _) = load.most;
-        let before = load.pressure;
-        load.pressure = before.next(&load.budget, unread, tunnel);
-        if load.pressure > before {
-            let pods = load.pressure == Pressure::of_pod(&load.budget);
-            if pods { BUFFERED } else { UNREAD }.slowed();
-        }
+        let window = self.load.settle(self.endpoint.unread());
         if let refused @ 1.. = std::mem::take(&mut self.endpoint.turned_away) {
-            STREAMS.refused_silently(refused);
+            STREAMS.hit(refused);
         }
-        if self.endpoint.allow(load.pressure.lessen(stream)) {
+        if self.endpoint.allow(window) {
             self.endpoint.lend();
         }
     }
 
     fn recount(&mut self) {
-        self.load.held.set(self.endpoint.unread() + self.load.writing);
+        self.load.recount(self.endpoint.unread());
     }
 
     /// Bytes of a stream were passed on.

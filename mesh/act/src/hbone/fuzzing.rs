@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use super::{
     Incoming, Receiver, Sender, Stream, Traceparent, TunnelOptions,
     connect::{authority, forwarded_host, refused_by_peer},
-    core::{Flow, Shared},
+    core::Shared,
+    flow::Flow,
     frames::{Fault, Side},
     intake::Batch,
     stream::Handle,

@@ -66,6 +66,8 @@ impl Core {
         if bytes == 0 {
             return;
         }
+        // A look at what waits of one stream costs something: not while little waits of all of them.
+        let crowded = self.load.is_half_full(self.endpoint.unread());
         let Some(flow) = self.endpoint.user(number) else {
             return;
         };
@@ -86,6 +88,7 @@ impl Core {
             }
         }
         if passed < bytes {
+            let before = crowded.then(|| flow.unread());
             let mut skip = passed;
             for slice in slices {
                 let rest = slice.get(skip.min(slice.len())..).unwrap_or_default();
@@ -93,6 +96,9 @@ impl Core {
                 if !rest.is_empty() {
                     flow.push(rest);
                 }
+            }
+            if let Some(before) = before {
+                self.load.waits(before, bytes - passed);
             }
         }
         if (passed < bytes || flow.failed.is_some())

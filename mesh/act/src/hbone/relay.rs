@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 
 use super::{
     Patience, Receiver, Sender, Stream, StreamError,
-    core::{Broke, QUANTUM, remember},
+    core::QUANTUM,
+    flow::{Broke, remember},
     frames::Reason,
     passage::Passage,
     patience::{Broken, Count, both, errored},

@@ -141,7 +141,7 @@ impl Incoming {
                 let authority = authority(&request);
                 (request.into_parts().0.headers, authority)
             }
-            Head::TooLong(most) => (HeaderMap::new(), malformed(HEAD.refused(most))),
+            Head::TooLong(most) => (HeaderMap::new(), malformed(HEAD.told(most))),
         };
         Self {
             headers,

@@ -8,12 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    client::Slot,
-    core::{Shared, remember},
-    frames::Reason,
-    io::StreamIo,
-};
+use super::{client::Slot, core::Shared, flow::remember, frames::Reason, io::StreamIo};
 
 /// A stream: two directions that end on their own.
 #[derive(Debug)]

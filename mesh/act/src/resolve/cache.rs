@@ -114,7 +114,7 @@ impl Resolver {
             hosts.retain(|_, slot| slot.is_usable());
         }
         if hosts.len() >= most && !hosts.contains_key(host) {
-            return Err(NAMES.refused(most).into());
+            return Err(NAMES.told(most).into());
         }
         let slot = Arc::new(Slot::default());
         hosts.insert(host.clone(), slot.clone());

@@ -13,8 +13,4 @@ pub use ask::over_network;
 pub use cache::{Ask, Found, Resolver};
 
 /// Names of ExternalServices that are resolved.
-pub const NAMES: Bound = Bound {
-    name: "resolved-names",
-    flag: "--resolved-names",
-    what: "names outside the cluster are known",
-};
+pub const NAMES: Bound = Bound::refusing("resolved-names", "names outside the cluster are known");

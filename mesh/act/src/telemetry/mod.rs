@@ -14,7 +14,7 @@ mod request;
 mod transient;
 
 pub use access::AccessLog;
-pub use bound::Bound;
+pub use bound::{Beyond, Bound};
 pub use connection::{Connection, FLOW_TICK, Outcome};
 pub use labels::{Dropped, FlowLabels, Party, Reporter, Security};
 pub use logs::{LogFormat, LogOptions, Logs};

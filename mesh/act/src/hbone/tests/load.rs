@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{relay::sockets, *};
-use crate::hbone::{Budget, Patience, Receiver, Sender, client::ClientTunnel, core::Flow, relay};
+use crate::hbone::{Budget, Patience, Receiver, Sender, client::ClientTunnel, flow::Flow, relay};
 
 const MIB: usize = 1 << 20;
 const LONG: Duration = Duration::from_secs(120);

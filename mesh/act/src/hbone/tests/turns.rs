@@ -6,7 +6,8 @@ use http::Request;
 
 use super::*;
 use crate::hbone::{
-    core::{Flow, QUANTUM, Shared},
+    core::{QUANTUM, Shared},
+    flow::Flow,
     frames::{Endpoint, Side},
 };
 
