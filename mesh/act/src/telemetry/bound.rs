@@ -90,7 +90,7 @@ impl Bound {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::descriptions::COUNTERS, *};
 
     const HELD: Bound = Bound::refusing("pod-held", "connections of one pod are held");
 
@@ -104,6 +104,18 @@ mod tests {
                 .contains("7 connections of one pod are held, and --pod-held allows no more"),
             "{refusal}"
         );
+    }
+
+    #[test]
+    fn every_metric_of_a_bound_is_described() {
+        for bound in [
+            HELD,
+            Bound::slowing("pod-held", "wait"),
+            Bound::forgetting("pod-held", "are known"),
+        ] {
+            let described = COUNTERS.iter().any(|(name, _)| *name == bound.metric());
+            assert!(described, "{}", bound.metric());
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What Prometheus is told of our metrics: those of this library; each binary describes its own.
 
-const COUNTERS: &[(&str, &str)] = &[
+pub(super) const COUNTERS: &[(&str, &str)] = &[
     ("istio_tcp_connections_opened_total", "Connections that opened"),
     (
         "istio_tcp_connections_closed_total",
