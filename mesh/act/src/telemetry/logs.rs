@@ -40,7 +40,7 @@ pub struct LogOptions {
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
     /// Lines that may wait to be written; more are dropped and counted, so that a slow reader stops no traffic
-    #[arg(long, env = "WEFT_LOG_QUEUE", value_name = "LINES", default_value = "65536")]
+    #[arg(long, env = "WEFT_LOG_QUEUE", value_name = "LINES", default_value = "16384")]
     pub log_queue: NonZeroU32,
 }
 
