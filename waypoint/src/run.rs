@@ -142,7 +142,7 @@ async fn traffic(
     }
     for seat in seats.iter().cycle() {
         let accepted = stop.run_until_cancelled(async {
-            let place = place(shared).await;
+            let place = place(&shared.tunnels, shared.settings.max_tunnels).await;
             (acceptor.accept().await, place)
         });
         let (socket, from, place) = match accepted.await {
@@ -159,19 +159,21 @@ async fn traffic(
         let Ok(socket) = socket.into_std() else { continue };
         // A worker this far behind would only let the connection grow old.
         if seat.try_send((socket, from, place)).is_err() {
-            tracing::warn!(%from, "refused: {}", QUEUE.told(options.worker_queue));
+            // Counted whether or not it is logged: what a line is made of is worked out only when it is written.
+            let why = QUEUE.told(options.worker_queue);
+            tracing::warn!(%from, "refused: {why}");
         }
     }
     Ok(())
 }
 
-/// A place for one more tunnel. While there is none, clients wait in the listener's queue.
-async fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, AcquireError> {
-    let places = &shared.tunnels;
+/// A place for one more of `most` tunnels. While there is none, clients wait in the listener's queue.
+async fn place(places: &Arc<Semaphore>, most: usize) -> Result<OwnedSemaphorePermit, AcquireError> {
     if let Ok(place) = places.clone().try_acquire_owned() {
         return Ok(place);
     }
-    tracing::warn!("accepting waits: {}", ACCEPTED.told(shared.settings.max_tunnels));
+    let why = ACCEPTED.told(most);
+    tracing::warn!("accepting waits: {why}");
     places.clone().acquire_owned().await
 }
 
@@ -227,4 +229,31 @@ async fn finish(workers: &Workers, shared: &Shared, not_draining: &Gate, drain: 
     shared.draining.cancel();
     workers.stop(drain).await;
     tracing::info!("stopped");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::tests::hits;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_tunnel_more_waits_for_another_to_end_and_counts_as_slowed() {
+        // Of this thread alone: other tests reach the bound as well.
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _here = metrics::set_default_local_recorder(&recorder);
+        let places = Arc::new(Semaphore::new(1));
+        let first = place(&places, 1).await.expect("there is one");
+        assert_eq!(hits(&recorder, ACCEPTED), 0);
+        let waiting = timeout(Duration::from_secs(1), place(&places, 1)).await;
+        assert!(waiting.is_err(), "none is left");
+        assert_eq!(hits(&recorder, ACCEPTED), 1);
+        drop(first);
+        assert!(place(&places, 1).await.is_ok());
+        assert_eq!(hits(&recorder, ACCEPTED), 1);
+    }
 }

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use decide::model::Refusal;
 use http::Request;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
 
 use super::{
+    hits,
     servers::{Server, until},
     world::{SOON, World, settings},
 };
-use crate::waypoint::Settings;
+use crate::{bounds::FLYING, waypoint::Settings};
 
 const WEB: &str = "10.2.0.1:80";
 
@@ -58,6 +60,23 @@ async fn a_head_beyond_its_bound_is_refused_with_the_reason() {
         );
     }
     assert_eq!(servers.iter().map(|server| server.requests().len()).sum::<usize>(), 2);
+}
+
+#[tokio::test]
+async fn a_connection_with_all_the_requests_it_may_have_in_flight_counts_as_slowed() {
+    // Of this thread alone: other tests reach the bound as well.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let world = World::with(Settings {
+        max_streams: 1,
+        ..settings()
+    })
+    .await;
+    let _servers = servers(&world).await;
+    assert_eq!(world.http1("web", WEB).await.get("/").await.status, 200);
+    assert_eq!(hits(&recorder, FLYING), 0, "HTTP/1 has no such bound");
+    assert_eq!(world.http2("web", WEB).await.get("/").await.status, 200);
+    assert_eq!(hits(&recorder, FLYING), 1);
 }
 
 #[tokio::test]

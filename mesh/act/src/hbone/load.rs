@@ -76,6 +76,8 @@ impl Load {
 
 #[cfg(test)]
 mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
     use super::*;
 
     #[test]
@@ -86,5 +88,16 @@ mod tests {
         });
         let full = [0, 49_999, 50_000, 100_000].map(|unread| load.is_half_full(unread));
         assert_eq!(full, [false, false, true, true]);
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            load.waits(0, 49_999);
+            assert!(!handle.render().contains("stream-window"), "{}", handle.render());
+            // Once, however much more of it comes.
+            load.waits(49_999, 1);
+            load.waits(50_000, 10);
+        });
+        let told = "weft_flows_slowed_total{bound=\"stream-window\"} 1\n";
+        assert!(handle.render().contains(told), "{}", handle.render());
     }
 }
