@@ -12,7 +12,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use act::hbone::{Connect, PoolOptions};
 use decide::model::{MtlsMode, MtlsRules, PolicySet, Refusal, Workload, ports};
-use mesh::{CLIENT, LONG, Mesh, OTHER, OUTSIDE, SERVER, deny_everything, echo_service, inside, ip, pod, waypoint};
+use mesh::{
+    CLIENT, LONG, Mesh, OTHER, OUTSIDE, SERVER, connect_to, deny_everything, echo_service, inside, ip, pod, waypoint,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -285,13 +287,7 @@ fn a_proxy_is_asked_only_for_its_own_pod() {
             ("10.77.0.2:15006", 400, "RESERVED_PORT"),
             ("10.77.0.2:9", 503, "CONNECT"),
         ] {
-            let connect = Connect {
-                authority: authority.parse().expect("an address"),
-                client: "10.77.0.1:1".parse().expect("an address"),
-                host: None,
-                baggage: None,
-                traceparent: None,
-            };
+            let connect = connect_to(authority);
             match pool.open(&target, &connect).await.expect_err("refused") {
                 Refusal::RefusedByPeer(said, why) => {
                     assert_eq!(said, status, "{authority}");
@@ -363,25 +359,32 @@ fn a_pod_whose_address_the_others_know_earlier_holds_their_connections_until_it_
         "a_pod_whose_address_the_others_know_earlier_holds_their_connections_until_it_does",
         || async {
             let mut mesh = Mesh::new();
+            configure(&mut mesh, &[pod("server", SERVER)]);
+            let server = mesh.capture_and_listen("server", SERVER);
+            let application = application("10.77.0.2:8080").await;
+            let (pool, target) = mesh.stranger("stranger", &pod("server", SERVER)).await;
+            let connect = connect_to("10.77.0.2:8080");
+            let live = async |count| {
+                let there = async {
+                    while server.traffic.live().len() != count {
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                timeout(LONG, there).await.expect("as many live as are expected");
+            };
+            // The tunnel is there already: what is held is what is asked in it.
+            drop(pool.open(&target, &connect).await.expect("a stream"));
+            drop(accepted(&application).await);
+            live(0).await;
             let nameless = Workload {
                 addresses: Vec::new(),
                 ..pod("server", SERVER)
             };
             configure(&mut mesh, &[nameless]);
-            let server = mesh.capture_and_listen("server", SERVER);
-            let application = application("10.77.0.2:8080").await;
-            let (pool, target) = mesh.stranger("stranger", &pod("server", SERVER)).await;
-            let connect = Connect {
-                authority: "10.77.0.2:8080".parse().expect("an address"),
-                client: "10.77.0.1:1".parse().expect("an address"),
-                host: None,
-                baggage: None,
-                traceparent: None,
-            };
             let asked = pool.open(&target, &connect);
             let mut plain = server.plaintext_from(OUTSIDE, 8080).await;
             let told = async {
-                sleep(Duration::from_millis(50)).await;
+                live(2).await;
                 configure(&mut mesh, &[pod("server", SERVER)]);
             };
             let (opened, ()) = tokio::join!(asked, told);

@@ -12,7 +12,7 @@ use std::{
 use act::{
     certs::{Certificates, Hold, Leaf, local::LocalAuthority},
     config::Reader,
-    hbone::{Budget, Pool, PoolOptions, Target},
+    hbone::{Budget, Connect, Pool, PoolOptions, Target},
     net::{Acceptor, Dialer, Listen, Netns, listen},
 };
 use decide::{
@@ -359,6 +359,17 @@ pub(crate) fn waypoint(name: &str, pods: &[&Workload]) -> Waypoint {
                 node: pod.node.clone(),
             })
             .collect(),
+    }
+}
+
+/// Asks for this authority in the name of the client.
+pub(crate) fn connect_to(authority: &str) -> Connect {
+    Connect {
+        authority: authority.parse().expect("an address"),
+        client: "10.77.0.1:1".parse().expect("an address"),
+        host: None,
+        baggage: None,
+        traceparent: None,
     }
 }
 

@@ -143,13 +143,7 @@ fn a_pod_that_needs_its_waypoint_refuses_everybody_else() {
             configure(&mut mesh, &[pod("client", CLIENT), server.clone()]);
             let captured = mesh.capture_and_listen("server", SERVER);
             let application = application("10.77.0.2:8080").await;
-            let connect = Connect {
-                authority: "10.77.0.2:8080".parse().expect("an address"),
-                client: "10.77.0.1:1".parse().expect("an address"),
-                host: None,
-                baggage: None,
-                traceparent: None,
-            };
+            let connect = connect_to("10.77.0.2:8080");
             let (pool, target) = mesh.stranger("client", &server).await;
             match pool.open(&target, &connect).await.expect_err("refused") {
                 Refusal::RefusedByPeer(403, why) => assert!(why.starts_with("WAYPOINT_REQUIRED: "), "{why}"),
@@ -320,13 +314,7 @@ fn connections_that_look_alike_are_each_judged_again() {
         let application = application("10.77.0.2:8080").await;
         // Streams of one tunnel: the same client address and port, the same destination.
         let (pool, target) = mesh.stranger("client", &server).await;
-        let connect = Connect {
-            authority: "10.77.0.2:8080".parse().expect("an address"),
-            client: "10.77.0.1:1".parse().expect("an address"),
-            host: None,
-            baggage: None,
-            traceparent: None,
-        };
+        let connect = connect_to("10.77.0.2:8080");
         let mut streams = Vec::new();
         for _ in 0..3 {
             let stream = pool.open(&target, &connect).await.expect("is let in");
