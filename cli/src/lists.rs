@@ -112,7 +112,12 @@ pub(crate) async fn services(from: &Source, which: &Namespaced, format: Format) 
 pub(crate) async fn policies(from: &Source, which: &Namespaced, format: Format) -> Answer {
     let mesh = from.mesh().await?;
     let mut found: BTreeMap<(String, String), (Value, Vec<String>)> = BTreeMap::new();
-    for (kind, field) in [("pod", "workloads"), ("Service", "services")] {
+    let kinds = [
+        ("pod", "workloads"),
+        ("Service", "services"),
+        ("ExternalService", "externalServices"),
+    ];
+    for (kind, field) in kinds {
         for bound in mesh[field].as_array().into_iter().flatten() {
             let name = if bound["name"].is_string() {
                 said(&bound["name"])

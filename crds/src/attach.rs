@@ -30,7 +30,7 @@ pub struct Selector {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
-    /// API group: empty for a Service, `gateway.networking.k8s.io` for a Gateway.
+    /// API group: empty for a Service, `weft.dev` for an ExternalService, `gateway.networking.k8s.io` for a Gateway.
     #[serde(default)]
     #[schemars(length(max = 253))]
     pub group: String,

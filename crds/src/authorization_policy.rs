@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Selector, TargetRef, Unknown, rule};
 
-/// Who may do what with the pods or Services it binds. Order: CUSTOM, then DENY, then ALLOW; as soon as one
+/// Who may do what with the pods, Services or ExternalServices it binds. Order: CUSTOM, then DENY, then ALLOW; as soon as one
 /// ALLOW policy binds a pod, everything no ALLOW policy permits is denied. What can be decided from the
 /// connection is decided at the pod; rules about requests need a waypoint, and without one they refuse.
 #[derive(Debug, Clone, Default, PartialEq, CustomResource, KubeSchema, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ use crate::{Selector, TargetRef, Unknown, rule};
     derive = "PartialEq",
     shortname = "authz",
     category = "weft",
-    doc = "Who may do what with the pods or Services it binds. A policy in the mesh's root namespace without selector and targetRefs binds every namespace.",
+    doc = "Who may do what with the pods, Services or ExternalServices it binds. A policy in the mesh's root namespace without selector and targetRefs binds every namespace.",
     printcolumn(
         name = "Action",
         json_path = ".spec.action",
@@ -39,7 +39,9 @@ pub struct AuthorizationPolicySpec {
     /// The pods of this namespace it binds, by label. Absent (and no targetRefs): every pod of the namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<Selector>,
-    /// The Services and waypoint Gateways of this namespace it binds, instead of a selector.
+    /// The Services, ExternalServices and waypoint Gateways of this namespace it binds, instead of a selector. What
+    /// goes to an ExternalService is judged by its waypoint, and without one where it comes from: by the port that was
+    /// addressed, rules about requests refusing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("nullable" = true), length(min = 1, max = 16))]
     #[x_kube(validation = rule::POLICY_TARGET.kube())]
@@ -191,7 +193,7 @@ matches_struct! {
         hosts,
         /// None of these hosts.
         not_hosts,
-        /// Ports of the pod, as text: "8080".
+        /// Ports of the pod, or of an ExternalService as it is addressed, as text: "8080".
         ports,
         /// None of these ports.
         not_ports,

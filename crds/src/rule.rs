@@ -42,11 +42,15 @@ pub const ONE_ATTACHMENT: Rule = Rule {
 /// What an AuthorizationPolicy may be attached to.
 pub const POLICY_TARGET: Rule = Rule {
     cel: "self.all(r, (r.group == '' && r.kind == 'Service') || \
+          (r.group == 'weft.dev' && r.kind == 'ExternalService') || \
           (r.group == 'gateway.networking.k8s.io' && r.kind == 'Gateway'))",
-    message: "an AuthorizationPolicy is attached to a Service (group '') or a Gateway (group 'gateway.networking.k8s.io')",
+    message: "an AuthorizationPolicy is attached to a Service (group ''), an ExternalService (group 'weft.dev') or a Gateway (group 'gateway.networking.k8s.io')",
     holds: |targets| {
         every(targets, |group, kind| {
-            matches!((group, kind), ("", "Service") | (GATEWAY, "Gateway"))
+            matches!(
+                (group, kind),
+                ("", "Service") | (crate::GROUP, "ExternalService") | (GATEWAY, "Gateway")
+            )
         })
     },
 };
@@ -125,19 +129,12 @@ mod tests {
 
     #[test]
     fn each_rule_holds_where_its_cel_does() {
-        let service = json!({"group": "", "kind": "Service", "name": "a"});
-        let gateway = json!({"group": GATEWAY, "kind": "Gateway", "name": "a"});
-        let foreign = json!({"group": "x.io", "kind": "Service", "name": "a"});
         for (rule, value, holds) in [
             (&SINGLETON, json!({"metadata": {"name": "default"}}), true),
             (&SINGLETON, json!({"metadata": {"name": "other"}}), false),
             (&ONE_ATTACHMENT, json!({}), true),
             (&ONE_ATTACHMENT, json!({"selector": {}}), true),
             (&ONE_ATTACHMENT, json!({"selector": {}, "targetRefs": []}), false),
-            (&POLICY_TARGET, json!([service, gateway]), true),
-            (&POLICY_TARGET, json!([service, foreign]), false),
-            (&TRAFFIC_TARGET, json!([service]), true),
-            (&TRAFFIC_TARGET, json!([gateway]), false),
             (&CONDITION_ASKS, json!({"key": "a", "notValues": ["b"]}), true),
             (&CONDITION_ASKS, json!({"key": "a"}), false),
             (&PORTS, json!({"1": {}, "65535": {}}), true),
@@ -179,6 +176,27 @@ mod tests {
             ),
         ] {
             assert_eq!((rule.holds)(&value), holds, "{} {value}", rule.cel);
+        }
+    }
+
+    #[test]
+    fn a_target_is_of_a_group_and_kind_that_its_policy_can_bind() {
+        let service = json!({"group": "", "kind": "Service", "name": "a"});
+        let gateway = json!({"group": GATEWAY, "kind": "Gateway", "name": "a"});
+        let outside = json!({"group": "weft.dev", "kind": "ExternalService", "name": "a"});
+        let foreign = json!({"group": "x.io", "kind": "Service", "name": "a"});
+        let groupless = json!({"group": "", "kind": "ExternalService", "name": "a"});
+        let misspelt = json!({"group": "weft.dev", "kind": "ExternalServices", "name": "a"});
+        for (rule, targets, holds) in [
+            (&POLICY_TARGET, json!([service, gateway, outside]), true),
+            (&POLICY_TARGET, json!([service, foreign]), false),
+            (&POLICY_TARGET, json!([groupless]), false),
+            (&POLICY_TARGET, json!([outside, misspelt]), false),
+            (&TRAFFIC_TARGET, json!([service]), true),
+            (&TRAFFIC_TARGET, json!([gateway]), false),
+            (&TRAFFIC_TARGET, json!([outside]), false),
+        ] {
+            assert_eq!((rule.holds)(&targets), holds, "{} {targets}", rule.cel);
         }
     }
 

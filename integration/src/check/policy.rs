@@ -16,6 +16,27 @@ spec:
     - source: {principals: [cluster.local/ns/shop/sa/guest]}
 ";
 
+/// A server outside the mesh, behind no waypoint, and who may reach it.
+const OUTSIDE: &str = "apiVersion: weft.dev/v1alpha1
+kind: ExternalService
+metadata: {name: supplier, namespace: shop}
+spec:
+  hosts: [supplier.example]
+  addresses: [240.0.0.8]
+  resolution: Static
+  ports: [{number: 80, targetPort: 8080}]
+  endpoints: [{address: 10.77.2.41}]
+---
+apiVersion: weft.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {name: supplier-is-for-clients, namespace: shop}
+spec:
+  targetRefs: [{group: weft.dev, kind: ExternalService, name: supplier}]
+  rules:
+  - from:
+    - source: {principals: [cluster.local/ns/shop/sa/client]}
+";
+
 /// One question, what must come of it, and who must say so.
 struct Case {
     law: &'static str,
@@ -29,6 +50,8 @@ enum Wanted {
     Answered,
     /// The connection is refused, by this policy, as both ends' ztunnels log.
     Refused(&'static str),
+    /// The connection is refused where it comes from, by this policy, as that ztunnel logs.
+    RefusedAtSource(&'static str),
     /// 403, by this policy, as the waypoint logs.
     Forbidden(&'static str),
 }
@@ -94,6 +117,22 @@ const CASES_BOTH_WAYS: [Case; 4] = [
         wanted: Wanted::Answered,
     },
 ];
+/// By [`OUTSIDE`].
+const CASES_OUTSIDE: [Case; 2] = [
+    Case {
+        law: "outside: who is allowed is answered",
+        pod: "shop/client-a",
+        url: SUPPLIER,
+        wanted: Wanted::Answered,
+    },
+    Case {
+        law: "outside: nobody else is",
+        pod: "shop/guest",
+        url: SUPPLIER,
+        wanted: Wanted::RefusedAtSource("AuthorizationPolicy shop/supplier-is-for-clients"),
+    },
+];
+const SUPPLIER: &str = "http://240.0.0.8/";
 const GUESTS: &str = "AuthorizationPolicy shop/no-guests-at-all";
 
 /// Every case, then the rule that must hold both ways.
@@ -119,6 +158,28 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     point.step("the rule is removed", bench.remove("91-both-ways.yaml"));
     let gone = guest_gets(true).await;
     point.assert("without the rule all is as before", "answered", gone, gone);
+    outside(bench, point).await;
+}
+
+/// What goes outside through no waypoint.
+async fn outside(bench: &Bench, point: &mut Point) {
+    let added = bench.write("92-outside.yaml", OUTSIDE);
+    if point
+        .step("a policy that targets an ExternalService is added", added)
+        .is_none()
+    {
+        return;
+    }
+    let answers = || async {
+        let answer = bench.curl("shop/client-a", &[SUPPLIER]).await;
+        answer.is_ok_and(|answer| answer.status == 200)
+    };
+    let came = bench.until(Duration::from_secs(5), answers).await;
+    point.assert("the ExternalService takes effect", "answered", came, came);
+    for asked in &CASES_OUTSIDE {
+        case(bench, point, asked).await;
+    }
+    point.step("the ExternalService is removed", bench.remove("92-outside.yaml"));
 }
 
 /// A URL as `weft why` is asked for it.
@@ -127,6 +188,7 @@ fn question(url: &str) -> &'static [&'static str] {
         "http://orders/" => &["orders.shop:80"],
         "http://web/admin" => &["web.shop:80", "GET", "/admin"],
         "http://web/" => &["web.shop:80", "GET", "/"],
+        SUPPLIER => &["240.0.0.8:80"],
         _ => &["10.77.2.21:9090"],
     }
 }
@@ -149,6 +211,12 @@ async fn case(bench: &Bench, point: &mut Point, case: &Case) {
                 let told = named(log, policy).await;
                 point.assert(&law, policy, told.as_deref().unwrap_or("not named"), told.is_some());
             }
+        }
+        Wanted::RefusedAtSource(policy) => {
+            point.assert(case.law, "no answer", answer.phrase(), answer.refused());
+            let told = named(&mut source, policy).await;
+            let law = format!("{}: the client's log names the policy", case.law);
+            point.assert(&law, policy, told.as_deref().unwrap_or("not named"), told.is_some());
         }
         Wanted::Forbidden(policy) => {
             point.assert(case.law, "403", answer.phrase(), answer.status == 403);
@@ -186,7 +254,9 @@ async fn foretold(bench: &Bench, point: &mut Point, case: &Case, answer: &Answer
     let wanted = if answer.status == 200 { 0 } else { 2 };
     let names = match case.wanted {
         Wanted::Answered => true,
-        Wanted::Refused(policy) | Wanted::Forbidden(policy) => told.stdout.contains(policy),
+        Wanted::Refused(policy) | Wanted::RefusedAtSource(policy) | Wanted::Forbidden(policy) => {
+            told.stdout.contains(policy)
+        }
     };
     let last = told.stdout.lines().last().unwrap_or(&told.stderr);
     let seen = format!("exit {:?}: {last}", told.code);

@@ -13,7 +13,7 @@ use std::{
 pub use bound::{Bound, bound};
 pub use candidates::{Candidate, candidates, candidates_at};
 pub use carriage::{Carriage, Wire, carriage};
-pub use external::{hop_to_external, hop_to_resolved};
+pub use external::{admit_outside, hop_to_external, hop_to_resolved, judging_outside, trial_outside};
 
 use self::candidates::pick_candidate;
 use crate::{
@@ -217,11 +217,11 @@ impl Way<'_> {
         match (&candidate.workload, addressable(to)) {
             (_, Err(refusal)) => Hop::Refuse(refusal),
             (Some(workload), Ok(())) => self.to_workload(workload, to, Some(service), addressed),
-            (None, Ok(())) => Hop::Plain {
+            (None, Ok(())) => self.held_up(None, to).unwrap_or_else(|| Hop::Plain {
                 to,
                 workload: None,
                 service: Some(service.key.clone()),
-            },
+            }),
         }
     }
 
@@ -290,14 +290,8 @@ impl Way<'_> {
         admit(&workload.policies, None, source_address(self.source, to.ip()), to).map(drop)
     }
 
-    /// The waypoint that traffic addressed this way takes; none when the source serves it itself.
     fn taken<'k>(&self, key: Option<&'k WaypointKey>, addressed: WaypointFor) -> Option<&'k WaypointKey> {
-        let key = key.filter(|key| self.source.serves.as_ref() != Some(key))?;
-        match self.snapshot.waypoints.get(key) {
-            // Bound to a waypoint nobody knows: what it takes is unknown too, so nothing goes around it.
-            None => Some(key),
-            Some(waypoint) => (waypoint.takes == WaypointFor::All || waypoint.takes == addressed).then_some(key),
-        }
+        taken(self.snapshot, self.source, key, addressed)
     }
 
     fn through(&self, key: &WaypointKey, authority: SocketAddr, service: Option<Addressed>) -> Hop {
@@ -329,6 +323,21 @@ impl Way<'_> {
             .waypoints
             .get(key)
             .is_some_and(|waypoint| !waypoint.endpoints.is_empty())
+    }
+}
+
+/// The waypoint that traffic of `source` addressed this way takes; none when the source serves it itself.
+fn taken<'k>(
+    snapshot: &Snapshot,
+    source: &Workload,
+    key: Option<&'k WaypointKey>,
+    addressed: WaypointFor,
+) -> Option<&'k WaypointKey> {
+    let key = key.filter(|key| source.serves.as_ref() != Some(key))?;
+    match snapshot.waypoints.get(key) {
+        // Bound to a waypoint nobody knows: what it takes is unknown too, so nothing goes around it.
+        None => Some(key),
+        Some(waypoint) => (waypoint.takes == WaypointFor::All || waypoint.takes == addressed).then_some(key),
     }
 }
 

@@ -122,6 +122,13 @@ impl<K: Hash + Eq + Clone, V: Clone> Shards<K, V> {
         self.len == 0
     }
 
+    /// Whether nothing changed from one to the other, which is known without a look at any entry: `false` may be said
+    /// of equal ones.
+    pub fn is(&self, other: &Self) -> bool {
+        let mut both = self.shards.iter().zip(&other.shards);
+        self.shards.len() == other.shards.len() && both.all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     #[allow(clippy::cast_possible_truncation, reason = "only the low bits choose the shard")]
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
         self.hasher.hash_one(key) as usize % SHARDS
@@ -269,7 +276,9 @@ mod tests {
         let mut after = before.clone();
         assert_eq!(after.remove(&2), None);
         assert_eq!(shared(&before, &after), SHARDS);
+        assert!(before.is(&after));
         assert_eq!(after.remove(&1), Some("one"));
+        assert!(!before.is(&after));
         assert_eq!((before.len(), after.len(), after.is_empty()), (1, 0, true));
     }
 

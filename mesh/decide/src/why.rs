@@ -3,6 +3,7 @@
 
 mod asked;
 mod near;
+mod outside;
 mod way;
 mod waypoint;
 mod words;

@@ -7,7 +7,7 @@ use act::{
     telemetry::{FlowLabels, Party, Reporter, Security},
 };
 use decide::{
-    hop::{Carriage, Hop, carriage},
+    hop::{Carriage, Hop, carriage, judging_outside},
     model::{Addressed, Identity, Refusal, ServiceKey, Workload, ports},
     snapshot::Snapshot,
 };
@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Traffic,
+    live::Asked,
     near::{Arrived, Wanted},
     proof,
 };
@@ -28,6 +29,8 @@ pub(super) struct Leg {
     pub(super) endpoint: SocketAddr,
     /// What is told of it.
     pub(super) labels: FlowLabels,
+    /// What judges it here, if something outside was addressed.
+    pub(super) judging: Vec<Asked>,
     tunnel: Option<Through>,
 }
 
@@ -65,6 +68,8 @@ impl Leg {
     ) -> Self {
         let plain = |endpoint, workload, service| (endpoint, workload, service, None);
         let named = |service: Option<ServiceKey>| service.map(Addressed::Service);
+        let judging = judging_outside(snapshot, source, addressed, &hop);
+        let judging = judging.map(|(service, asked)| (service.key.clone(), asked)).collect();
         let (endpoint, workload, service, tunnel) = match hop {
             Hop::Tunnel { to, workload, service } => {
                 let through = Through {
@@ -116,6 +121,7 @@ impl Leg {
                 trace: tunnel.as_ref().map(|tunnel| tunnel.trace.trace()),
                 ..departure(Some(source), client, addressed)
             },
+            judging,
             tunnel,
         }
     }

@@ -1,6 +1,8 @@
 //! What lives now, and what judged it. A connection is registered first and judged then, so that no change falls
 //! between; when what judged it is no longer the same, it is judged again (design 15).
 
+mod outside;
+
 use std::{
     collections::BTreeMap,
     future::poll_fn,
@@ -16,10 +18,14 @@ use std::{
 use act::{config::Reader, telemetry::Outcome};
 use decide::{
     model::{Decider, Identity, PolicySet, Refusal, Workload},
+    snapshot::Snapshot,
     verdict::admit,
 };
 use serde::Serialize;
 use tokio::{sync::Notify, time::Instant};
+
+use self::outside::Outside;
+pub(super) use self::outside::{Asked, Judged};
 
 /// Connections judged again before others get their turn.
 const SLICE: usize = 64;
@@ -63,6 +69,7 @@ struct Registry {
     numbers: AtomicU64,
     /// In the order in which they were registered.
     entries: Mutex<BTreeMap<u64, Arc<Entry>>>,
+    outside: Outside,
     left: Notify,
     /// Connections looked at after a change.
     looked_at: AtomicU64,
@@ -91,6 +98,8 @@ pub(super) struct Tracked {
     registry: Arc<Registry>,
     number: u64,
     entry: Arc<Entry>,
+    /// The ExternalServices that judge it, if it goes outside.
+    outside: Vec<Asked>,
 }
 
 impl Live {
@@ -120,6 +129,7 @@ impl Live {
             registry: self.registry.clone(),
             number,
             entry,
+            outside: Vec::new(),
         }
     }
 
@@ -147,21 +157,25 @@ impl Live {
     }
 }
 
-/// Judges everything again whenever what judges the pod is no longer the same, for ever. Changes that arrive meanwhile
-/// are one, and a change of anything else costs one comparison, however many connections there are.
+/// Judges everything again whenever what judges the pod is no longer the same, and what goes to an ExternalService
+/// whenever what judges that is not; for ever. Changes that arrive meanwhile are one, and a change of anything else
+/// costs one comparison, however many connections there are.
 pub(super) async fn rejudge(mut reader: Reader, uid: Arc<str>, live: Live) {
-    let mut done: Option<Judge> = None;
+    let mut done: Option<(Judge, Arc<Snapshot>)> = None;
     loop {
         let snapshot = reader.changed().await;
         if !snapshot.complete {
             continue;
         }
         let now = Judge::of(snapshot.workload(&uid));
-        if done.as_ref().is_some_and(|done| done.is(&now)) {
-            continue;
+        if !done.as_ref().is_some_and(|(judge, _)| judge.is(&now)) {
+            live.registry.rejudge(&now).await;
         }
-        live.registry.rejudge(&now).await;
-        done = Some(now);
+        let same = |(_, before): &(Judge, Arc<Snapshot>)| before.external.is(&snapshot.external);
+        if let Some(own) = now.0.as_ref().filter(|_| !done.as_ref().is_some_and(same)) {
+            live.registry.rejudge_outside(&snapshot, own).await;
+        }
+        done = Some((now, snapshot));
     }
 }
 
@@ -211,7 +225,7 @@ impl Tracked {
         self.entry.facts.direction == Direction::Plaintext
     }
 
-    /// The pod that makes the connection is known: nothing here judges it further than that.
+    /// The pod that makes the connection is known: nothing here judges it further than that, unless it goes outside.
     pub(super) fn departs(&self, own: &Workload) {
         *lock(&self.entry.judged) = Some(own.policies.clone());
     }
@@ -224,6 +238,9 @@ impl Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
+        for (key, _) in &self.outside {
+            self.registry.outside.remove(key, self.number);
+        }
         self.registry.lock().remove(&self.number);
         self.registry.left.notify_waiters();
     }
@@ -246,6 +263,11 @@ impl Entry {
                 }
             }
         };
+        drop(judged);
+        self.cut(refusal);
+    }
+
+    fn cut(&self, refusal: Refusal) {
         let mut cut = lock(&self.cut);
         if let Cut::NotYet(waker) = &mut *cut {
             let waker = waker.take();

@@ -25,7 +25,7 @@ use super::{
     courtesy::refuse_kindly,
     hold::Answer,
     leg::{Leg, Way, departure},
-    live::Tracked,
+    live::{Asked, Judged, Tracked},
     loads::Load,
     pod::refuse,
     proof,
@@ -51,6 +51,8 @@ struct Reached {
     labels: Box<FlowLabels>,
     way: Way,
     load: Load,
+    /// What judges it here, if something outside was addressed.
+    judging: Vec<Asked>,
 }
 
 /// A destination that was not.
@@ -115,22 +117,20 @@ impl Traffic {
             NAME_SERVER => self.unless_named(socket).await?,
             _ => socket,
         };
-        let tracked = self.registry().track(Direction::Outbound, client, to, None);
+        let mut tracked = self.registry().track(Direction::Outbound, client, to, None);
         let reached = tokio::select! {
             reached = self.reach(client, to) => reached,
             // The client is gone: nobody is left to dial for.
             _ = socket.ready(Interest::ERROR) => return None,
         };
-        let Reached { labels, way, load } = match reached {
+        let reached = reached.and_then(|reached| self.still(&mut tracked, reached));
+        let Reached { labels, way, load, .. } = match reached {
             Ok(reached) => reached,
             Err(unreached) => {
                 self.turn_away(socket, to, unreached).await;
                 return None;
             }
         };
-        if let Some(source) = &labels.source.workload {
-            tracked.departs(source);
-        }
         Some(Departed {
             socket,
             way,
@@ -139,6 +139,31 @@ impl Traffic {
             load,
             place,
         })
+    }
+
+    /// Takes note of who makes a connection, and judges it by what holds now if it goes outside: what held when its way
+    /// was chosen may be long ago, and from now on it is judged again whenever that changes.
+    fn still(&self, tracked: &mut Tracked, mut reached: Reached) -> Result<Reached, Unreached> {
+        let Some(source) = &reached.labels.source.workload else {
+            return Ok(reached);
+        };
+        tracked.departs(source);
+        if reached.judging.is_empty() {
+            return Ok(reached);
+        }
+        let judging = std::mem::take(&mut reached.judging);
+        match tracked.judge_outside(&self.pod().reader, source, judging) {
+            Ok(Judged { allowed_by, would_deny }) => {
+                reached.labels.allowed_by = allowed_by;
+                reached.labels.would_deny = would_deny;
+                Ok(reached)
+            }
+            Err(refusal) => Err(Unreached {
+                labels: reached.labels,
+                refusal,
+                waypoint: false,
+            }),
+        }
     }
 
     /// Tells a client, in the way it understands, that its destination was not reached.
@@ -204,6 +229,7 @@ impl Traffic {
                         labels: Box::new(leg.labels),
                         way,
                         load,
+                        judging: leg.judging,
                     });
                 }
                 Err(refusal) => refusal,

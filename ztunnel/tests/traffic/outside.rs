@@ -2,13 +2,14 @@
 
 use act::telemetry::FlowOptions;
 use decide::model::{
-    ExternalEndpoint, ExternalHost, ExternalService, OutboundPolicy, Resolution, ServiceKey, Visibility,
+    Action, ExternalEndpoint, ExternalHost, ExternalService, OutboundPolicy, Resolution, Rule, ServiceKey, Source,
+    StringMatch, Visibility,
 };
 
 use super::{
-    mesh::FOURTH,
+    mesh::{FOURTH, policy},
     policy::{hears_nothing, stand_in},
-    seen::until,
+    seen::{Log, until},
     *,
 };
 
@@ -92,6 +93,96 @@ fn what_is_bound_outside_goes_to_its_waypoint_and_nowhere_else() {
             know(&mut mesh, &api(None));
             let mut ours = client.connect("240.0.0.7:8080").await;
             talk(&mut ours, &mut accepted(&application).await).await;
+        },
+    );
+}
+
+/// Judged by one policy about the identity of the client.
+fn judged(action: Action, resolution: Resolution) -> ExternalService {
+    let client = Rule {
+        from: vec![Source {
+            principals: vec![StringMatch::Exact("cluster.local/ns/shop/sa/client".into())],
+            ..Source::default()
+        }],
+        ..Rule::default()
+    };
+    let set = PolicySet {
+        policies: vec![policy("egress", action, vec![client])],
+        ..PolicySet::default()
+    };
+    let mut service = ExternalService {
+        resolution,
+        policies: Arc::new(set),
+        ..api(None)
+    };
+    if resolution == Resolution::None {
+        service.networks = vec!["10.99.0.1/32".parse().expect("a network")];
+        service.endpoints = Arc::default();
+    }
+    service
+}
+
+#[test]
+fn what_goes_outside_without_a_waypoint_is_judged_where_it_comes_from() {
+    inside(
+        "outside::what_goes_outside_without_a_waypoint_is_judged_where_it_comes_from",
+        || async {
+            let (metrics, log) = (FlowOptions::default().install(), Log::start());
+            let mut mesh = Mesh::new();
+            configure(&mut mesh, &[pod("client", CLIENT), pod("other", FOURTH)]);
+            let client = mesh.capture_and_listen("client", CLIENT);
+            let other = mesh.capture_and_listen("other", FOURTH);
+            let application = application("10.99.0.1:8080").await;
+            for (resolution, to) in [
+                (Resolution::Static, "240.0.0.7:8080"),
+                (Resolution::Dns, "240.0.0.7:8080"),
+                (Resolution::None, "10.99.0.1:8080"),
+            ] {
+                know(&mut mesh, &judged(Action::Allow, resolution));
+                let mut ours = client.connect(to).await;
+                talk(&mut ours, &mut accepted(&application).await).await;
+                assert!(is_reset(&mut other.connect(to).await).await, "{resolution:?}");
+                hears_nothing(&application).await;
+            }
+            let refused = [
+                ("reporter", "source"),
+                ("response_flags", "DENY"),
+                ("source_workload", "other"),
+            ];
+            until(&metrics, "istio_tcp_connections_failed_total", &refused, 3.0).await;
+            let line = log.line(&[("outcome", "refused"), ("reporter", "source")]).await;
+            assert_eq!(line["refusal"], "DENY");
+            assert_eq!(line["policy"], "AuthorizationPolicy shop/egress spec.rules");
+        },
+    );
+}
+
+#[test]
+fn an_open_connection_to_the_outside_is_cut_when_a_change_denies_it() {
+    inside(
+        "outside::an_open_connection_to_the_outside_is_cut_when_a_change_denies_it",
+        || async {
+            let (metrics, log) = (FlowOptions::default().install(), Log::start());
+            let mut mesh = Mesh::new();
+            configure(&mut mesh, &[pod("client", CLIENT), pod("other", FOURTH)]);
+            let client = mesh.capture_and_listen("client", CLIENT);
+            let other = mesh.capture_and_listen("other", FOURTH);
+            let application = application("10.99.0.1:8080").await;
+            know(&mut mesh, &api(None));
+            let mut ours = client.connect("240.0.0.7:8080").await;
+            let mut far = accepted(&application).await;
+            talk(&mut ours, &mut far).await;
+            let mut spared = other.connect("240.0.0.7:8080").await;
+            let mut spared_far = accepted(&application).await;
+            talk(&mut spared, &mut spared_far).await;
+            know(&mut mesh, &judged(Action::Deny, Resolution::Static));
+            assert!(is_reset(&mut ours).await);
+            talk(&mut spared, &mut spared_far).await;
+            let cut = [("reporter", "source"), ("outcome", "cut"), ("reason", "DENY")];
+            until(&metrics, "weft_connections_ended_total", &cut, 1.0).await;
+            let line = log.line(&[("outcome", "cut"), ("reporter", "source")]).await;
+            assert_eq!(line["policy"], "AuthorizationPolicy shop/egress spec.rules[0]");
+            assert_eq!(line["dst.service"], "shop/api");
         },
     );
 }

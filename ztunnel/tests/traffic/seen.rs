@@ -17,7 +17,7 @@ use super::{mesh::policy, *};
 
 /// The access log of this process, as it is written.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -31,7 +31,7 @@ impl Write for Log {
 }
 
 impl Log {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let log = Self::default();
         let writer = log.clone();
         tracing_subscriber::fmt()
@@ -52,7 +52,7 @@ impl Log {
     }
 
     /// Waits for a line with these fields.
-    async fn line(&self, fields: &[(&str, &str)]) -> BTreeMap<String, Value> {
+    pub(super) async fn line(&self, fields: &[(&str, &str)]) -> BTreeMap<String, Value> {
         let has = |line: &BTreeMap<String, Value>| {
             let is = |(field, value): &(&str, &str)| line.get(*field).and_then(Value::as_str) == Some(*value);
             fields.iter().all(is)

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Hop, Way, addressable, is_ours};
+use super::{Hop, Way, addressable, is_ours, source_address, taken};
 use crate::{
     model::{
         Addressed, Decider, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Refusal, Resolution,
@@ -13,6 +13,7 @@ use crate::{
     },
     pick::{Choice, pick},
     snapshot::Snapshot,
+    verdict::{admit, trial},
 };
 
 /// Where a connection to `addressed`, which `service` describes, goes on to from `source`: for its waypoint, which
@@ -59,27 +60,113 @@ pub fn hop_to_resolved(
     }
 }
 
+/// Whether what judges `service` lets `source` connect to `addressed` without a waypoint. It is judged by what was
+/// addressed, as a waypoint would: where that leads may change with every answer of a name server. `Ok` holds what
+/// allowed it, if a rule did.
+///
+/// # Errors
+/// The refusal: [`Refusal::WaypointRequired`] where HTTP would have to tell.
+pub fn admit_outside(
+    service: &ExternalService,
+    source: &Workload,
+    addressed: SocketAddr,
+) -> Result<Option<Decider>, Refusal> {
+    let (client, addressed) = asked(source, addressed);
+    admit(&service.policies, Some(&source.identity), client, addressed)
+}
+
+/// What [`admit_outside`] would refuse, were dry-run policies enforced, and does not refuse: by whom.
+pub fn trial_outside(service: &ExternalService, source: &Workload, addressed: SocketAddr) -> Option<Decider> {
+    let (client, addressed) = asked(source, addressed);
+    trial(&service.policies, Some(&source.identity), client, addressed)
+}
+
+/// What judges a connection of `source` to `addressed` where it comes from, if `hop` is the way it takes: the
+/// ExternalService that was addressed, unless its waypoint judges, and the one that describes where it is led outside;
+/// each with what it is asked about.
+pub fn judging_outside<'a>(
+    snapshot: &'a Snapshot,
+    source: &'a Workload,
+    addressed: SocketAddr,
+    hop: &'a Hop,
+) -> impl Iterator<Item = (&'a Arc<ExternalService>, SocketAddr)> {
+    let (leads, to) = match hop {
+        Hop::External { service, to } => (Some(service), Some(*to)),
+        Hop::Resolve { service, .. } => (Some(service), None),
+        Hop::Plain { to, workload: None, .. } => (described(snapshot, source, addressed), Some(*to)),
+        Hop::Plain { .. } | Hop::Tunnel { .. } | Hop::Waypoint { .. } => (described(snapshot, source, addressed), None),
+        Hop::Passthrough | Hop::Hold(_) | Hop::Refuse(_) => (None, None),
+    };
+    let there = to.and_then(|to| Some((described(snapshot, source, to)?, to)));
+    let there = there.filter(|(there, _)| leads.is_none_or(|leads| leads.key != there.key));
+    let both = leads.map(|leads| (leads, addressed)).into_iter().chain(there);
+    both.filter(|(service, _)| {
+        let waypoint = service.waypoint.as_ref();
+        taken(snapshot, source, waypoint, WaypointFor::Service).is_none() && !has_judged(source, service)
+    })
+}
+
+/// The ExternalService that describes an address and port, if nothing of the mesh does.
+fn described<'a>(snapshot: &'a Snapshot, source: &Workload, address: SocketAddr) -> Option<&'a Arc<ExternalService>> {
+    let ip = address.ip().to_canonical();
+    let service = snapshot.external.at(&source.namespace, ip)?;
+    let ours = snapshot.service_at(ip).is_some() || snapshot.workload_at(ip).is_some() || is_ours(snapshot, ip);
+    (!ours && service.port(address.port()).is_some()).then_some(service)
+}
+
+/// Whether the source is the waypoint that judges what goes to `service`.
+fn has_judged(source: &Workload, service: &ExternalService) -> bool {
+    source.serves.is_some() && source.serves == service.waypoint
+}
+
+fn asked(source: &Workload, addressed: SocketAddr) -> (IpAddr, SocketAddr) {
+    let ip = addressed.ip().to_canonical();
+    (source_address(source, ip), SocketAddr::new(ip, addressed.port()))
+}
+
 impl Way<'_> {
     /// `None`: the ExternalService says nothing about such a connection.
     pub(super) fn to_external(&self, service: &Arc<ExternalService>, addressed: SocketAddr) -> Option<Hop> {
+        Some(match (self.passed(service, addressed)?, service.resolution) {
+            (Err(elsewhere), _) => elsewhere,
+            (Ok(_), Resolution::None) => self.to_outside(service, addressed),
+            (Ok(port), Resolution::Static | Resolution::Dns) => self.to_endpoint(service, &port),
+        })
+    }
+
+    /// What stands in the way of a connection that is led outside to `to`, by `service` or by a Service: what another
+    /// ExternalService says of that address, so that nobody slips out of it by another name.
+    pub(super) fn held_up(&self, service: Option<&Arc<ExternalService>>, to: SocketAddr) -> Option<Hop> {
+        let there = self.snapshot.external.at(&self.source.namespace, to.ip())?;
+        match service {
+            Some(service) if service.key == there.key => None,
+            _ => self.passed(there, to)?.err(),
+        }
+    }
+
+    /// The port that a connection is for, once nothing holds it up: no waypoint that it must take, and no policy.
+    /// `None`: the ExternalService says nothing about such a connection.
+    fn passed(&self, service: &Arc<ExternalService>, addressed: SocketAddr) -> Option<Result<ExternalPort, Hop>> {
         if let Some(field) = &service.broken {
             let by = Decider {
                 object: service.object(),
                 field: field.clone(),
             };
-            return Some(Hop::Refuse(Refusal::BrokenDestination(by)));
+            return Some(Err(Hop::Refuse(Refusal::BrokenDestination(by))));
         }
         let Some(port) = service.port(addressed.port()) else {
             let refusal = Refusal::NoExternalPort(service.key.clone(), addressed.port());
-            return (service.resolution != Resolution::None).then_some(Hop::Refuse(refusal));
+            return (service.resolution != Resolution::None).then_some(Err(Hop::Refuse(refusal)));
         };
         if let Some(waypoint) = self.taken(service.waypoint.as_ref(), WaypointFor::Service) {
-            return Some(self.through(waypoint, addressed, Some(Addressed::External(service.clone()))));
+            let through = self.through(waypoint, addressed, Some(Addressed::External(service.clone())));
+            return Some(Err(through));
         }
-        Some(match service.resolution {
-            Resolution::None => self.to_outside(service, addressed),
-            Resolution::Static | Resolution::Dns => self.to_endpoint(service, &port),
-        })
+        if has_judged(self.source, service) {
+            return Some(Ok(port));
+        }
+        let admitted = admit_outside(service, self.source, addressed);
+        Some(admitted.map(|_| port).map_err(Hop::Refuse))
     }
 
     /// To one of its endpoints: of the source's own zone first.
@@ -121,10 +208,10 @@ impl Way<'_> {
         } else if is_ours(self.snapshot, to.ip()) {
             Hop::Hold(Refusal::UnknownAddress(to))
         } else {
-            Hop::External {
+            self.held_up(Some(service), to).unwrap_or_else(|| Hop::External {
                 service: service.clone(),
                 to,
-            }
+            })
         }
     }
 }

@@ -1,3 +1,4 @@
+mod judged;
 mod places;
 
 use std::sync::Arc;

@@ -29,7 +29,8 @@ pub struct ExternalService {
     pub visibility: Visibility,
     /// The waypoint its connections take, if any.
     pub waypoint: Option<WaypointKey>,
-    /// What that waypoint judges connections and requests by: policies that target it.
+    /// What judges its connections and requests: policies that target it, or its waypoint. The waypoint judges; where
+    /// there is none, the source's ztunnel.
     pub policies: Arc<PolicySet>,
     /// The field that cannot be read, if one cannot: its connections are refused, for nobody knows what was meant.
     pub broken: Option<Arc<str>>,

@@ -49,6 +49,11 @@ impl ExternalServices {
         self.all.is_empty()
     }
 
+    /// Whether none was changed, made or removed from one to the other; `false` may be said of equal ones.
+    pub fn is(&self, other: &Self) -> bool {
+        self.all.is(&other.all)
+    }
+
     /// The one of this namespace and name.
     pub fn get(&self, key: &ServiceKey) -> Option<&Arc<ExternalService>> {
         self.all.get(key)

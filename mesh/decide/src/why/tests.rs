@@ -372,6 +372,58 @@ fn what_is_bound_outside_is_told_through_its_waypoint_and_judged_there() {
 }
 
 #[test]
+fn what_goes_outside_without_a_waypoint_is_told_by_the_policy_that_judges_it_where_it_comes_from() {
+    let told = |policy: Policy| {
+        let mut shop = Shop::new();
+        shop.outside = vec![ExternalService {
+            policies: policies(vec![policy], Vec::new()),
+            ..external("demo", "api", &["api.example"], &["192.0.2.1"])
+        }];
+        shop.told("demo/client-1 192.0.2.1:443")
+    };
+    let allowed = told(allow("demo", "egress", &[], &[CLIENT]));
+    assert!(
+        allowed[0].starts_with("ztunnel on node-1 verdict: allowed by AuthorizationPolicy demo/egress spec.rules[0]"),
+        "{allowed:#?}"
+    );
+    assert_eq!(
+        outcome(&allowed),
+        "allowed: plain TCP goes to 192.0.2.1:443, outside the mesh"
+    );
+    let denied = told(Policy {
+        action: Action::Deny,
+        ..allow("demo", "egress", &[], &[CLIENT])
+    });
+    assert_eq!(
+        denied,
+        [
+            "ztunnel on node-1 verdict: denied by AuthorizationPolicy demo/egress spec.rules[0] \
+             [AuthorizationPolicy demo/egress spec.rules[0]]",
+            "refused: denied by AuthorizationPolicy demo/egress spec.rules[0]; ztunnel on node-1 refuses the connection",
+        ]
+    );
+    let open = told(allow("demo", "egress", &["GET"], &[CLIENT]));
+    assert!(
+        outcome(&open).contains("needs HTTP to decide, and no waypoint is on this path"),
+        "{open:#?}"
+    );
+    let trial = told(Policy {
+        action: Action::Deny,
+        dry_run: true,
+        ..allow("demo", "egress", &[], &[CLIENT])
+    });
+    assert!(
+        trial[0].contains("dry run: AuthorizationPolicy demo/egress spec.rules[0] would deny it"),
+        "{trial:#?}"
+    );
+    assert!(
+        trial[1].contains("verdict: allowed: no policy restricts port 443 of ExternalService demo/api"),
+        "{trial:#?}"
+    );
+    assert!(outcome(&trial).starts_with("allowed"));
+}
+
+#[test]
 fn strict_refuses_plain_text_by_its_object() {
     let by = Decider {
         object: ObjectRef {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     hop::{Carriage, Hop, Wire, candidates_at, carriage, hop, source_address},
-    model::{Capture, Decider, ExternalService, Identity, Refusal, Resolution, ServiceKey, Workload, ports},
+    model::{Capture, Decider, Identity, Refusal, ServiceKey, Workload, ports},
     pick::Choice,
     snapshot::Snapshot,
     verdict::{admit, trial},
@@ -83,17 +83,6 @@ pub(super) fn explain(
     }
 }
 
-/// What says where connections to an ExternalService go.
-fn described(service: &ExternalService) -> Decider {
-    Decider {
-        object: service.object(),
-        field: match service.resolution {
-            Resolution::None => "spec.addresses".into(),
-            Resolution::Static | Resolution::Dns => "spec.endpoints".into(),
-        },
-    }
-}
-
 impl Way<'_> {
     pub(super) fn step(&mut self, at: &str, decision: &str, answer: String, by: Option<Decider>) {
         self.steps.push(Step {
@@ -114,9 +103,19 @@ impl Way<'_> {
         End::Refused(format!("{refusal}; {at} {how}"))
     }
 
+    /// The source judges nothing but what goes outside.
+    fn refused(&mut self, at: &str, refusal: &Refusal) -> End {
+        let decision = match refusal {
+            Refusal::Denied(_) => "verdict",
+            _ => "hop",
+        };
+        self.refuse(at, decision, refusal, "refuses the connection")
+    }
+
     /// What the source does, and what comes of it.
     pub(super) fn follow(&mut self, source: &Arc<Workload>, asked_for: SocketAddr, next: Hop) -> End {
         let at = proxy_of(source);
+        self.judged_outside(&at, source, asked_for, &next);
         match next {
             Hop::Hold(refusal) => self.refuse(
                 &at,
@@ -124,7 +123,7 @@ impl Way<'_> {
                 &refusal,
                 "holds the connection for a while, then refuses it",
             ),
-            Hop::Refuse(refusal) => self.refuse(&at, "hop", &refusal, "refuses the connection"),
+            Hop::Refuse(refusal) => self.refused(&at, &refusal),
             Hop::Passthrough => {
                 self.tell(
                     &at,
@@ -172,24 +171,6 @@ impl Way<'_> {
                 })
             }
         }
-    }
-
-    /// To an address of an ExternalService.
-    fn outside(&mut self, at: &str, service: &ExternalService, to: SocketAddr) -> End {
-        let known = format!("ExternalService {}, known as {}", service.key, service.hosts.join(", "));
-        let answer = format!("plain TCP to {to}, of {known}");
-        self.step(at, "hop", answer, Some(described(service)));
-        End::Arrives(format!("plain TCP goes to {to}, outside the mesh"))
-    }
-
-    /// To what a name of an ExternalService resolves to.
-    fn resolved(&mut self, at: &str, service: &ExternalService, host: &str, port: u16) -> End {
-        let answer = format!(
-            "{host} is resolved, then plain TCP to port {port} there, of ExternalService {}",
-            service.key
-        );
-        self.step(at, "hop", answer, Some(described(service)));
-        End::Arrives(format!("plain TCP goes to port {port} of what {host} resolves to"))
     }
 
     /// The Service behind which an endpoint was picked, and which others might have been.

@@ -8,9 +8,9 @@ use decide::{
 use super::*;
 
 /// As many as one pod may well have.
-const MANY: u16 = 10_000;
+pub(super) const MANY: u16 = 10_000;
 
-fn pod(policies: &Arc<PolicySet>) -> Workload {
+pub(super) fn pod(policies: &Arc<PolicySet>) -> Workload {
     Workload {
         uid: "server".into(),
         name: "server".into(),
@@ -32,7 +32,7 @@ fn pod(policies: &Arc<PolicySet>) -> Workload {
     }
 }
 
-fn deny_everything() -> PolicySet {
+pub(super) fn deny_everything() -> PolicySet {
     let policy = Policy {
         object: ObjectRef {
             kind: "AuthorizationPolicy".into(),

@@ -84,6 +84,10 @@ fn what_an_api_server_takes_is_admitted_with_defaults() {
         ),
         (
             "AuthorizationPolicy",
+            "{targetRefs: [{group: weft.dev, kind: ExternalService, name: e}]}",
+        ),
+        (
+            "AuthorizationPolicy",
             "{rules: [{from: [{source: {principals: ['*'], ipBlocks: [10.0.0.0/99]}}], to: [{operation: {ports: ['80']}}],
               when: [{key: source.ip, notValues: [10.0.0.1]}]}]}",
         ),
@@ -181,6 +185,24 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     (
         "AuthorizationPolicy",
         "{targetRefs: [{kind: Pod, name: a}]}",
+        "spec.targetRefs",
+        "attached to a Service",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{targetRefs: [{kind: ExternalService, name: a}]}",
+        "spec.targetRefs",
+        "an ExternalService (group 'weft.dev')",
+    ),
+    (
+        "AuthorizationPolicy",
+        "{targetRefs: [{group: weft.dev, kind: ExternalServices, name: a}]}",
+        "spec.targetRefs",
+        "an ExternalService (group 'weft.dev')",
+    ),
+    (
+        "TrafficPolicy",
+        "{targetRefs: [{group: weft.dev, kind: ExternalService, name: a}]}",
         "spec.targetRefs",
         "attached to a Service",
     ),

@@ -129,6 +129,7 @@ impl Translation {
                 for target in targets {
                     match target.kind {
                         TargetKind::Service => drop(self.dirty.services.insert(target.name.clone())),
+                        TargetKind::ExternalService => drop(self.dirty.externals.insert(target.name.clone())),
                         TargetKind::Gateway => self.mark_referrers(&target.name),
                     }
                 }
@@ -324,9 +325,12 @@ impl Translation {
     }
 
     fn external_service(&mut self, name: &Name, new: Option<Arc<Written>>) {
-        if self.store.externals.change(name, new).is_some() {
-            self.dirty.externals.insert(name.clone());
+        if self.store.externals.change(name, new).is_none() {
+            return;
         }
+        self.dirty.externals.insert(name.clone());
+        let targeting = self.policies.targeting_names(TargetKind::ExternalService, name);
+        self.dirty.policy_problems.extend(targeting.cloned());
     }
 
     fn mesh_config(&mut self, name: &Name, new: Option<Arc<Written>>) {

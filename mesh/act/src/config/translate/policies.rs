@@ -78,6 +78,18 @@ impl Policies {
             .map(|compiled| &compiled.policy)
     }
 
+    /// What judges an object of this kind that may stand behind the waypoint of a Gateway: the policies that target
+    /// either, in the order of a policy set.
+    pub(super) fn judging(&self, kind: TargetKind, target: &Name, gateway: Option<&Name>) -> Vec<Arc<Policy>> {
+        let of_gateway = gateway
+            .into_iter()
+            .flat_map(|gateway| self.targeting(TargetKind::Gateway, gateway));
+        let mut policies: Vec<Arc<Policy>> = self.targeting(kind, target).chain(of_gateway).cloned().collect();
+        policies.sort_unstable_by(|a, b| (a.action, &a.object).cmp(&(b.action, &b.object)));
+        policies.dedup_by(|a, b| a.object == b.object);
+        policies
+    }
+
     /// The policies of a namespace that select pods with these labels.
     pub(super) fn selecting<'a>(
         &'a self,

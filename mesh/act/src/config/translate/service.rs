@@ -90,18 +90,12 @@ impl Translation {
     fn service_state(&self, name: &Name, service: &objects::Service) -> ServiceState {
         let behind = behind(&self.store, name, service);
         let binding = self.service_binding(name, service, &behind);
-        let mut policies: Vec<Arc<Policy>> = self.policies.targeting(TargetKind::Service, name).cloned().collect();
-        if let Some((key, _)) = &binding.standing {
-            let gateway = Name::new(&key.namespace, key.name.clone());
-            policies.extend(self.policies.targeting(TargetKind::Gateway, &gateway).cloned());
-        }
-        policies.sort_unstable_by(|a, b| (a.action, &a.object).cmp(&(b.action, &b.object)));
-        policies.dedup_by(|a, b| a.object == b.object);
+        let gateway = binding.gateway();
         ServiceState {
+            policies: self.policies.judging(TargetKind::Service, name, gateway.as_ref()),
             outside: self.outside(service, &behind, &binding),
             behind,
             binding,
-            policies,
         }
     }
 

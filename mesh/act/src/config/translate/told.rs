@@ -102,38 +102,44 @@ impl Translation {
             Some(FieldError::new(&target.field, what, "Make it, or name another."))
         };
         let name = &target.name;
+        let exists = match target.kind {
+            TargetKind::Service => self.store.services.get(name).is_some(),
+            TargetKind::ExternalService => self.store.externals.get(name).is_some(),
+            TargetKind::Gateway => self.store.gateways.get(name).is_some(),
+        };
         match target.kind {
-            TargetKind::Service if self.store.services.get(name).is_none() => {
-                missing(format!("Service {name} does not exist"))
-            }
-            TargetKind::Gateway if self.store.gateways.get(name).is_none() => {
-                missing(format!("Gateway {name} does not exist"))
-            }
+            kind if !exists => missing(format!("{} {name} does not exist", kind.name())),
             TargetKind::Gateway if waypoint::waypoint_gateway(&self.store, name).is_none() => {
                 missing(format!("Gateway {name} is no waypoint (class {})", waypoint::CLASS))
             }
-            TargetKind::Service | TargetKind::Gateway => None,
+            TargetKind::Service | TargetKind::ExternalService | TargetKind::Gateway => None,
         }
     }
 
-    /// Services that are targeted by rules that need HTTP, and have no waypoint.
+    /// What is targeted by rules that need HTTP, and has no waypoint.
     fn tell_unguarded_targets(&self, compiled: &CompiledPolicy, targets: &[Target]) -> Vec<FieldError> {
+        let is_bare = |target: &&Target| match target.kind {
+            TargetKind::Service => {
+                let service = self.services.get(&target.name);
+                service.is_some_and(|state| state.binding.key.is_none())
+            }
+            TargetKind::ExternalService => self.externals.is_bare(&target.name),
+            TargetKind::Gateway => false,
+        };
         if compiled.http_rules.is_empty() {
             return Vec::new();
         }
-        let services = targets
+        let bare: BTreeSet<(TargetKind, &Name)> = targets
             .iter()
-            .filter(|it| it.kind == TargetKind::Service)
-            .map(|it| &it.name);
-        let bare: BTreeSet<&Name> = services
-            .filter(|name| self.services.get(name).is_some_and(|state| state.binding.key.is_none()))
+            .filter(is_bare)
+            .map(|target| (target.kind, &target.name))
             .collect();
-        let Some(first) = bare.first() else {
+        let Some((kind, first)) = bare.first() else {
             return Vec::new();
         };
         let rules = compiled.http_rules.iter();
         rules
-            .map(|rule| unguarded(rule.index, &format!("Service {first}"), bare.len()))
+            .map(|rule| unguarded(rule.index, &format!("{} {first}", kind.name()), bare.len()))
             .collect()
     }
 }

@@ -46,6 +46,14 @@ pub(super) struct Binding {
     pub(super) standing: Option<(WaypointKey, Identity)>,
 }
 
+impl Binding {
+    /// The Gateway of the waypoint that stands before it.
+    pub(super) fn gateway(&self) -> Option<Name> {
+        let (key, _) = self.standing.as_ref()?;
+        Some(Name::new(&key.namespace, key.name.clone()))
+    }
+}
+
 /// What an object's labels say; `None`: nothing, so that the next less specific object is asked.
 pub(super) fn reference(metadata: &Metadata, namespace: &Arc<str>) -> Option<Reference> {
     let named = metadata.label(USE).filter(|name| !name.is_empty())?;

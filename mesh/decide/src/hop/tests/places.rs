@@ -257,7 +257,7 @@ fn unready_endpoints_that_one_service_publishes_are_no_endpoints_of_another() {
 }
 
 /// A snapshot with one pod, which wants only what it knows, and these.
-fn registry(services: &[ExternalService]) -> (Snapshot, Workload) {
+pub(super) fn registry(services: &[ExternalService]) -> (Snapshot, Workload) {
     let client = pod("demo", "client", "10.1.0.1");
     let mut snapshot = snapshot(&[&client], &[], &[]);
     let mut mesh = (*snapshot.mesh).clone();
@@ -274,7 +274,7 @@ fn registry(services: &[ExternalService]) -> (Snapshot, Workload) {
     (snapshot, client)
 }
 
-fn port(number: u16, target: u16) -> ExternalPort {
+pub(super) fn port(number: u16, target: u16) -> ExternalPort {
     ExternalPort {
         number,
         name: "".into(),
@@ -283,7 +283,7 @@ fn port(number: u16, target: u16) -> ExternalPort {
     }
 }
 
-fn fixed(host: &str, zone: Option<&str>) -> ExternalEndpoint {
+pub(super) fn fixed(host: &str, zone: Option<&str>) -> ExternalEndpoint {
     ExternalEndpoint {
         host: host
             .parse()

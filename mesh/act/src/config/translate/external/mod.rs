@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use decide::model::{AppliedPolicy, EXTERNAL_SERVICE, ExternalService, Policy, PolicySet, Visibility, WaypointFor};
+use decide::model::{AppliedPolicy, EXTERNAL_SERVICE, ExternalService, PolicySet, Visibility, WaypointFor};
 use ipnet::IpNet;
 
 use self::reading::Reading;
@@ -70,6 +70,10 @@ impl Translation {
             self.waypoints_named
                 .set(&Referrer::External(name.clone()), named.into_iter().collect());
             let known = self.snapshot.external.get(&name.service_key());
+            if known.map(|it| &it.waypoint) != new.as_ref().map(|new| &new.service.waypoint) {
+                let targeting = self.policies.targeting_names(TargetKind::ExternalService, &name);
+                self.dirty.policy_problems.extend(targeting.cloned());
+            }
             match new.map(|new| new.service) {
                 Some(new) if known == Some(&new) => {}
                 Some(new) => {
@@ -144,17 +148,12 @@ impl Translation {
         }
     }
 
-    /// Policies that target its waypoint. The same `Arc` as long as they are the same (design 15).
+    /// Policies that target it, or its waypoint. The same `Arc` as long as they are the same (design 15).
     fn judging_outside(&self, name: &Name, binding: &Binding) -> Arc<PolicySet> {
-        let gateway = binding
-            .standing
-            .as_ref()
-            .map(|(key, _)| Name::new(&key.namespace, key.name.clone()));
-        let targeting = gateway
-            .iter()
-            .flat_map(|gateway| self.policies.targeting(TargetKind::Gateway, gateway));
-        let mut policies: Vec<Arc<Policy>> = targeting.cloned().collect();
-        policies.sort_unstable_by(|a, b| (a.action, &a.object).cmp(&(b.action, &b.object)));
+        let gateway = binding.gateway();
+        let policies = self
+            .policies
+            .judging(TargetKind::ExternalService, name, gateway.as_ref());
         let applied = policies.into_iter().map(|policy| AppliedPolicy { policy, ports: None });
         let policies = PolicySet {
             policies: applied.collect(),
@@ -214,6 +213,12 @@ fn taken(name: &Name, owner: &Name, claimed: &Claimed) -> FieldError {
 }
 
 impl Externals {
+    /// Whether it is known, and no waypoint stands before it.
+    pub(super) fn is_bare(&self, name: &Name) -> bool {
+        let known = self.all.get(name);
+        known.is_some_and(|known| known.service.waypoint.is_none())
+    }
+
     /// Sets or removes one, and its claims.
     fn set(&mut self, name: &Name, new: Option<Compiled>, touched: &mut Touched) {
         let old = match new.clone() {

@@ -1,12 +1,12 @@
-//! AuthorizationPolicy, compiled: which pods, Services or waypoints it binds, and the rules as the verdict
-//! reads them. Whatever cannot be read stays as a broken part and is told (design 2 and 4).
+//! AuthorizationPolicy, compiled: which pods, Services, ExternalServices or waypoints it binds, and the rules as the
+//! verdict reads them. Whatever cannot be read stays as a broken part and is told (design 2 and 4).
 
 mod pattern;
 mod rule;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use decide::model::{Action, ConditionKey, ObjectRef, Policy, PortMatch, Rule};
+use decide::model::{Action, ConditionKey, EXTERNAL_SERVICE, ObjectRef, Policy, PortMatch, Rule};
 
 use self::rule::Reading;
 use super::{
@@ -52,6 +52,18 @@ pub(super) struct Target {
 pub(super) enum TargetKind {
     Service,
     Gateway,
+    ExternalService,
+}
+
+impl TargetKind {
+    /// The Kubernetes kind.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Gateway => "Gateway",
+            Self::ExternalService => EXTERNAL_SERVICE,
+        }
+    }
 }
 
 /// A rule that needs HTTP to decide.
@@ -175,7 +187,10 @@ fn scope(spec: &Field<'_>, object: &ObjectRef, found: &mut Vec<FieldError>) -> R
         (None, Some(refs)) => {
             let items = refs.items().filter(|items| !items.is_empty());
             let items = items.ok_or_else(|| {
-                widened(refs.error("is empty or no list.", "Name a Service or a Gateway, or remove it."))
+                widened(refs.error(
+                    "is empty or no list.",
+                    "Name a Service, an ExternalService or a Gateway, or remove it.",
+                ))
             })?;
             let mut targets = Vec::new();
             for item in items {
@@ -208,10 +223,12 @@ fn target(field: &Field<'_>, object: &ObjectRef) -> Result<Target, FieldError> {
     let kind = match (text("group"), text("kind")) {
         ("" | "core", "Service") => TargetKind::Service,
         ("gateway.networking.k8s.io", "Gateway") => TargetKind::Gateway,
+        (crds::GROUP, EXTERNAL_SERVICE) => TargetKind::ExternalService,
         (_, kind) => {
             return Err(field.error(
                 format!("is of a kind that no policy can target ({}). {WAITS}", shown(kind)),
-                "Target a Service (group \"\") or a Gateway (group gateway.networking.k8s.io).",
+                "Target a Service (group \"\"), an ExternalService (group weft.dev) or a Gateway (group \
+                 gateway.networking.k8s.io).",
             ));
         }
     };

@@ -235,3 +235,134 @@ fn policies_that_target_its_waypoint_judge_an_external_service() {
     remove(&mut translation, "AuthorizationPolicy", "shop", "egress");
     assert_eq!(judged(&translation), Vec::<String>::new());
 }
+
+/// A policy of shop that targets ExternalServices of these names, and what else `refs` says.
+fn targeting(name: &str, targets: &[&str], rest: &str) -> String {
+    let refs = targets
+        .iter()
+        .map(|it| format!("{{group: weft.dev, kind: ExternalService, name: {it}}}"));
+    let refs: Vec<String> = refs.collect();
+    format!(
+        "---\n{{apiVersion: weft.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {{name: {name}, namespace: shop}}, \
+         spec: {{targetRefs: [{}], {rest}}}}}\n",
+        refs.join(", ")
+    )
+}
+
+/// Names of what judges an ExternalService, in order.
+fn judging(service: &ExternalService) -> Vec<String> {
+    let policies = service.policies.policies.iter();
+    policies.map(|it| it.policy.object.name.to_string()).collect()
+}
+
+const API: &str = "{hosts: [api.example], addresses: [192.0.2.1]}";
+
+#[test]
+fn policies_that_target_an_external_service_judge_it_with_those_of_its_waypoint() {
+    let both = "---\n{apiVersion: weft.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: both, namespace: shop}, spec: \
+                {targetRefs: [{group: weft.dev, kind: ExternalService, name: api}, {group: gateway.networking.k8s.io, kind: Gateway, name: way}], rules: [{}]}}\n";
+    let own = targeting("own", &["api"], "action: DENY, rules: [{}]");
+    let mut translation = translation(&format!("{SHOP}{WAYPOINT}{own}{both}"));
+    add(&mut translation, &external("shop/api", "", API));
+    assert_eq!(judging(one(&translation)), ["own", "both"]);
+    add(
+        &mut translation,
+        "{apiVersion: weft.dev/v1alpha1, kind: AuthorizationPolicy, metadata: {name: all, namespace: shop}, \
+         spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: way}], rules: [{}]}}",
+    );
+    assert_eq!(judging(one(&translation)), ["own", "both"]);
+    add(
+        &mut translation,
+        &external("shop/api", ", labels: {weft.dev/use-waypoint: way}", API),
+    );
+    assert_eq!(judging(one(&translation)), ["own", "all", "both"]);
+    assert_eq!(told(&translation), Vec::<String>::new());
+    remove(&mut translation, "AuthorizationPolicy", "shop", "own");
+    assert_eq!(judging(one(&translation)), ["all", "both"]);
+    // Of another namespace than the policy's.
+    add(&mut translation, &external("other/api", "", API));
+    let key = ServiceKey {
+        namespace: "other".into(),
+        name: "api".into(),
+    };
+    let other = translation.snapshot().external.get(&key).expect("it is there");
+    assert_eq!(judging(other), Vec::<String>::new());
+}
+
+#[test]
+fn a_policy_of_an_external_service_translates_that_alone() {
+    let mut yaml = format!("{SHOP}{WEB}{}", pod("shop", "web", "10.1.0.2", ""));
+    for (name, last) in [("api", 1), ("db", 2), ("mail", 3)] {
+        let spec = format!("{{hosts: [{name}.example], addresses: [192.0.2.{last}]}}");
+        yaml.push_str(&external(&format!("shop/{name}"), "", &spec));
+    }
+    let mut translation = translation(&yaml);
+    let key = |name: &str| ServiceKey {
+        namespace: "shop".into(),
+        name: name.into(),
+    };
+    let all = |translation: &Translation| {
+        ["api", "db", "mail"].map(|name| translation.snapshot().external.get(&key(name)).cloned().expect("there"))
+    };
+    let work = Work {
+        policies: 1,
+        externals: 1,
+        ..Work::default()
+    };
+    let before = all(&translation);
+    add(
+        &mut translation,
+        &targeting("own", &["api"], "action: DENY, rules: [{}]"),
+    );
+    assert_eq!(translation.work, work);
+    let after = all(&translation);
+    let same: Vec<bool> = before.iter().zip(&after).map(|(a, b)| Arc::ptr_eq(a, b)).collect();
+    assert_eq!(same, [false, true, true]);
+    assert!(Arc::ptr_eq(&before[1].policies, &after[1].policies));
+    // Another spec of the ExternalService leaves what judges it as it is.
+    add(
+        &mut translation,
+        &external("shop/api", "", "{hosts: [api.example], addresses: [192.0.2.9]}"),
+    );
+    assert!(Arc::ptr_eq(&after[0].policies, &all(&translation)[0].policies));
+    // From one to two others: each of the three is translated again, and nothing else.
+    add(
+        &mut translation,
+        &targeting("own", &["db", "mail"], "action: DENY, rules: [{}]"),
+    );
+    assert_eq!(translation.work, Work { externals: 3, ..work });
+    assert_eq!(all(&translation).map(|it| judging(&it).len()), [0, 1, 1]);
+}
+
+#[test]
+fn a_policy_waits_for_the_external_service_it_targets_and_is_told_to() {
+    let mut translation = translation(&format!("{SHOP}{}", targeting("own", &["api"], "rules: [{}]")));
+    let waits = [
+        "AuthorizationPolicy shop/own spec.targetRefs[0]: ExternalService shop/api does not exist, so this entry \
+                  waits for it and binds nothing.",
+    ];
+    assert_eq!(told(&translation), waits);
+    add(&mut translation, &external("shop/api", "", API));
+    assert_eq!(told(&translation), Vec::<String>::new());
+    assert_eq!(judging(one(&translation)), ["own"]);
+    remove(&mut translation, "ExternalService", "shop", "api");
+    assert_eq!(told(&translation), waits);
+}
+
+#[test]
+fn a_targeted_external_service_without_a_waypoint_is_told_for_rules_about_requests() {
+    let get = targeting("get", &["api"], "rules: [{to: [{operation: {methods: [GET]}}]}]");
+    let mut translation = translation(&format!("{SHOP}{WAYPOINT}{get}{}", external("shop/api", "", API)));
+    let about = told(&translation);
+    assert!(
+        about[0].contains("no waypoint stands before ExternalService shop/api: such requests are refused"),
+        "{about:?}"
+    );
+    add(
+        &mut translation,
+        &external("shop/api", ", labels: {weft.dev/use-waypoint: way}", API),
+    );
+    assert_eq!(told(&translation), Vec::<String>::new());
+    add(&mut translation, &external("shop/api", "", API));
+    assert_eq!(told(&translation), about);
+}

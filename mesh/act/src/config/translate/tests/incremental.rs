@@ -44,6 +44,17 @@ fn assert_same_arcs(before: &Snapshot, after: &Snapshot) {
             );
         }
     }
+    for old in before.external.values() {
+        if let Some(new) = after.external.get(&old.key) {
+            assert_eq!(old == new, Arc::ptr_eq(old, new), "ExternalService {}", old.key);
+            assert_eq!(
+                old.policies == new.policies,
+                Arc::ptr_eq(&old.policies, &new.policies),
+                "policies of {}",
+                old.key
+            );
+        }
+    }
     for (key, old) in before.services.iter() {
         if let Some(new) = after.services.get(key) {
             assert_eq!(old == new, Arc::ptr_eq(old, new), "Service {key}");

@@ -132,6 +132,18 @@ fn targets_that_cannot_be_honoured_bind_nothing_and_are_told() {
         ),
         ("{kind: Gateway, name: way}", "is of a kind that no policy can target"),
         (
+            "{kind: ExternalService, name: api}",
+            "is of a kind that no policy can target",
+        ),
+        (
+            "{group: weft.dev, kind: ExternalServices, name: api}",
+            "is of a kind that no policy can target",
+        ),
+        (
+            "{group: weft.dev, kind: ExternalService, name: api}",
+            "ExternalService shop/api does not exist",
+        ),
+        (
             "{group: gateway.networking.k8s.io, kind: Gateway, name: way}",
             "Gateway shop/way does not exist",
         ),
