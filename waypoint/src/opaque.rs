@@ -74,8 +74,8 @@ async fn connect(client: &Client, labels: &mut FlowLabels) -> Result<(Reached, C
             },
         )?;
         let chosen = waypoint.settle(choosing, &snapshot, &own, &avoid).await?;
-        labels.allowed_by.clone_from(&chosen.judged.allowed_by);
-        labels.would_deny.clone_from(&chosen.judged.would_deny);
+        labels.allowed_by = chosen.judged.allowed_by.clone().map(Box::new);
+        labels.would_deny = chosen.judged.would_deny.clone().map(Box::new);
         labels.destination = Party {
             workload: chosen.workload.clone(),
             identity: chosen.destination.tunnel.as_ref().map(|tunnel| tunnel.expected.clone()),

@@ -64,8 +64,8 @@ impl Tale {
         self.load = Some(loads.one(chosen.endpoint.ip()));
         self.record.route.clone_from(&chosen.route);
         let labels: &mut FlowLabels = &mut self.record.labels;
-        labels.allowed_by.clone_from(&chosen.judged.allowed_by);
-        labels.would_deny.clone_from(&chosen.judged.would_deny);
+        labels.allowed_by = chosen.judged.allowed_by.clone().map(Box::new);
+        labels.would_deny = chosen.judged.would_deny.clone().map(Box::new);
         labels.destination = Party {
             workload: chosen.workload.clone(),
             identity: chosen.destination.tunnel.as_ref().map(|tunnel| tunnel.expected.clone()),

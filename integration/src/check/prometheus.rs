@@ -44,15 +44,12 @@ pub(super) async fn check(bench: &Bench, point: &mut Point) {
     every_target_is_up(bench, point, targets).await;
     let law = "Prometheus counts what was sent";
     // Once each, so that every series is known before what is counted.
-    for url in ["http://catalog/", "http://web/"] {
-        point.step(law, bench.curl("shop/guest", &[url]).await);
-    }
-    if let (Some(opened), Some(asked)) = (seen(bench, OPENED).await, seen(bench, ASKED).await) {
+    let opened = once(bench, point, law, ("http://catalog/", OPENED)).await;
+    let asked = once(bench, point, law, ("http://web/", ASKED)).await;
+    if let (Some(opened), Some(asked)) = (opened, asked) {
         tcp(bench, point, opened).await;
         http(bench, point, asked).await;
         idle(bench, point).await;
-    } else {
-        point.assert(law, "both series", format!("{OPENED} and {ASKED}"), false);
     }
     nothing_is_refused(bench, point).await;
     process.kill().await;
@@ -138,22 +135,21 @@ async fn grown(bench: &Bench, point: &mut Point, (law, by, series): (&str, &str,
 /// One series falls silent and leaves; another one of the same family, which is used on, loses nothing by that.
 async fn idle(bench: &Bench, point: &mut Point) {
     let law = "an idle series leaves, and a live one loses nothing by it";
-    let once = bench.curl("shop/guest", &["http://10.77.2.21:9090/"]).await;
-    point.step(law, once);
-    let there = seen(bench, SILENT).await;
-    let Some(before) = number(bench, OPENED).await.filter(|_| there.is_some()) else {
-        point.assert(law, "both series", "not seen", false);
+    let silent = once(bench, point, law, ("http://10.77.2.21:9090/", SILENT)).await;
+    let opened = once(bench, point, law, ("http://catalog/", OPENED)).await;
+    let (Some(_), Some(before)) = (silent, opened) else {
         return;
     };
     let mut sent = 0;
     let end = tokio::time::Instant::now() + IDLE;
-    while number(bench, SILENT).await.is_some() && tokio::time::Instant::now() < end {
+    let silent = format!("sum({SILENT})");
+    while number(bench, &silent).await.is_some() && tokio::time::Instant::now() < end {
         let words = ["http://catalog/", "--rate", "10", "--requests", "30"];
         let load = Load::start(&bench.world, "shop/guest", &format!("scraped-{sent}"), &words).await;
         let Some(load) = point.step(law, load) else { return };
         sent += load.finish(PATIENCE).await.answered();
     }
-    let left = number(bench, SILENT).await.is_none();
+    let left = number(bench, &silent).await.is_none();
     let word = if left { "has left" } else { "is there" };
     point.equal(&format!("{law}: the idle one"), "has left", word);
     let all = || async { number(bench, OPENED).await == Some(before + sent) };
@@ -175,12 +171,16 @@ async fn nothing_is_refused(bench: &Bench, point: &mut Point) {
     point.equal(&law, "0".to_owned(), shown(number(bench, REFUSED).await));
 }
 
-/// Waits until it knows a series; its value.
-async fn seen(bench: &Bench, query: &str) -> Option<u64> {
-    bench
-        .until(PATIENCE, || async { number(bench, query).await.is_some() })
-        .await;
-    number(bench, query).await
+/// Asks once and waits until that is counted: what a counter was before is only known when nothing waits for a scrape.
+async fn once(bench: &Bench, point: &mut Point, law: &str, (url, series): (&str, &str)) -> Option<u64> {
+    let sum = format!("sum({series})");
+    let after = number(bench, &sum).await.unwrap_or(0) + 1;
+    point.step(law, bench.curl("shop/guest", &[url]).await)?;
+    let counted = || async { number(bench, &sum).await == Some(after) };
+    let pass = bench.until(PATIENCE, counted).await;
+    let seen = shown(number(bench, &sum).await);
+    point.assert(&format!("{law}: {url} once"), after, seen, pass);
+    pass.then_some(after)
 }
 
 fn shown(value: Option<u64>) -> String {

@@ -104,7 +104,7 @@ impl Traffic {
                 address: Some(to),
             },
             security: peer.map_or(Security::None, |_| Security::MutualTls),
-            would_deny,
+            would_deny: would_deny.map(Box::new),
             ..FlowLabels::new(Reporter::Destination)
         }
     }

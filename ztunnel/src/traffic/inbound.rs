@@ -127,7 +127,7 @@ impl Traffic {
             }
         };
         let connection = Connection::open(FlowLabels {
-            allowed_by,
+            allowed_by: allowed_by.map(Box::new),
             ..labels(Some(own))
         });
         match incoming.accept() {

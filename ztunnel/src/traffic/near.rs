@@ -4,6 +4,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU128,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -47,7 +48,7 @@ pub(super) struct Wanted<'a> {
     /// What was addressed by name, if it was.
     pub(super) service: Option<&'a Addressed>,
     /// The trace it belongs to, as both pods' logs name it.
-    pub(super) trace: Option<u128>,
+    pub(super) trace: Option<NonZeroU128>,
 }
 
 /// A connection that the other pod let in.
@@ -120,7 +121,7 @@ impl Traffic {
             app,
             tracked,
             connection: Connection::open(FlowLabels {
-                allowed_by,
+                allowed_by: allowed_by.map(Box::new),
                 ..labels(Some(own))
             }),
             ended: neighbour.ended,

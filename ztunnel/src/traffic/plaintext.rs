@@ -25,7 +25,7 @@ impl Traffic {
             Err(rejected) => return refuse(socket, self.arrival(None, client, to, rejected.own), &rejected.refusal),
         };
         let mut connection = Connection::open(FlowLabels {
-            allowed_by: admitted.allowed_by,
+            allowed_by: admitted.allowed_by.map(Box::new),
             ..self.arrival(None, client, to, Some(admitted.own))
         });
         let patience = self.patience();

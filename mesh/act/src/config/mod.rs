@@ -9,6 +9,7 @@ pub mod admission;
 pub mod directory;
 pub mod document;
 mod feed;
+mod few;
 pub mod kubernetes;
 pub mod objects;
 mod options;

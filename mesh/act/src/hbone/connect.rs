@@ -1,6 +1,6 @@
 //! The head of a CONNECT, as the field writes and reads it (`wire.md` 1.4).
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, num::NonZeroU128, sync::Arc};
 
 use decide::model::{Refusal, Workload};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::FORWARDED, uri};
@@ -30,8 +30,7 @@ pub struct Connect {
 /// A W3C trace context that is valid (Trace Context, level 1, section 3.2): version 00, trace and parent not zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traceparent {
-    /// Trace id, not zero.
-    trace: u128,
+    trace: NonZeroU128,
     /// Parent id, not zero.
     parent: u64,
     /// Flags.
@@ -42,7 +41,7 @@ impl Traceparent {
     /// A new trace from the caller's randomness. Not sampled.
     pub fn new(trace: u128, parent: u64) -> Self {
         Self {
-            trace: trace.max(1),
+            trace: NonZeroU128::new(trace).unwrap_or(NonZeroU128::MIN),
             parent: parent.max(1),
             flags: 0,
         }
@@ -56,8 +55,8 @@ impl Traceparent {
         }
     }
 
-    /// The trace's id, not zero.
-    pub fn trace(&self) -> u128 {
+    /// The trace's id.
+    pub fn trace(&self) -> NonZeroU128 {
         self.trace
     }
 
@@ -73,11 +72,11 @@ impl Traceparent {
             return None;
         }
         let read = Self {
-            trace: u128::from_str_radix(trace, 16).ok()?,
+            trace: NonZeroU128::new(u128::from_str_radix(trace, 16).ok()?)?,
             parent: u64::from_str_radix(parent, 16).ok()?,
             flags: u8::from_str_radix(flags, 16).ok()?,
         };
-        (read.trace != 0 && read.parent != 0).then_some(read)
+        (read.parent != 0).then_some(read)
     }
 
     /// The first valid `traceparent` among these headers.

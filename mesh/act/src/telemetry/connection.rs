@@ -227,7 +227,7 @@ fn ended((reporter, outcome, reason): (Reporter, &'static str, &'static str)) ->
 fn log(labels: &FlowLabels, outcome: Option<&Outcome>, (sent, received): (u64, u64), opened: Option<Instant>) {
     let (refusal, policy) = match outcome {
         Some(Outcome::Refused(refusal) | Outcome::Cut(refusal)) => (Some(refusal), refusal.decider()),
-        _ => (None, labels.allowed_by.as_ref()),
+        _ => (None, labels.allowed_by.as_deref()),
     };
     let detail = outcome.and_then(|outcome| match outcome {
         Outcome::Reset(why) | Outcome::TimedOut(why) => Some(why.to_string()),
@@ -256,7 +256,7 @@ fn log(labels: &FlowLabels, outcome: Option<&Outcome>, (sent, received): (u64, u
         outcome = outcome.map_or("opened", Outcome::label),
         refusal = refusal.map(Refusal::label),
         policy = policy.map(tracing::field::display),
-        dry_run = labels.would_deny.as_ref().map(told_of_dry_run),
+        dry_run = labels.would_deny.as_deref().map(told_of_dry_run),
         trace = labels.trace.map(|trace| format!("{trace:032x}")),
         reason = detail,
         "connection"

@@ -1,6 +1,6 @@
 //! The labels of the field's standard metrics (Istio's names), resolved once per label set.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, num::NonZeroU128, sync::Arc};
 
 use decide::model::{Addressed, Decider, Identity, Workload};
 use metrics::Label;
@@ -72,7 +72,8 @@ pub struct Party {
     pub address: Option<SocketAddr>,
 }
 
-/// Everything the metrics and the log say about a flow before it starts.
+/// Everything the metrics and the log say about a flow before it starts. Every open connection holds one: what most
+/// do not have is apart.
 #[derive(Debug, Clone)]
 pub struct FlowLabels {
     /// Who reports.
@@ -86,11 +87,11 @@ pub struct FlowLabels {
     /// How it is protected.
     pub security: Security,
     /// The rule that allowed it, if one was needed: written to the log.
-    pub allowed_by: Option<Decider>,
+    pub allowed_by: Option<Box<Decider>>,
     /// The rule that would have refused it, were its policy no dry run: written to the log.
-    pub would_deny: Option<Decider>,
+    pub would_deny: Option<Box<Decider>>,
     /// Its trace (W3C Trace Context), if it has one: written to the log.
-    pub trace: Option<u128>,
+    pub trace: Option<NonZeroU128>,
 }
 
 /// Labels that are left out of the metrics.

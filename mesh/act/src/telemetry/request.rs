@@ -87,7 +87,7 @@ impl RequestRecord {
         let policy = self
             .refusal
             .as_ref()
-            .map_or(self.labels.allowed_by.as_ref(), Refusal::decider);
+            .map_or(self.labels.allowed_by.as_deref(), Refusal::decider);
         tracing::info!(
             target: "access",
             reporter = self.labels.reporter.label(),
@@ -108,7 +108,7 @@ impl RequestRecord {
             duration_ms = self.duration.as_secs_f64() * 1000.0,
             refusal = self.refusal.as_ref().map(Refusal::label),
             policy = policy.map(tracing::field::display),
-            dry_run = self.labels.would_deny.as_ref().map(told_of_dry_run),
+            dry_run = self.labels.would_deny.as_deref().map(told_of_dry_run),
             trace = self.labels.trace.map(|trace| format!("{trace:032x}")),
             reason = self.refusal.as_ref().map(ToString::to_string),
             "request"

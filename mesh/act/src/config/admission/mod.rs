@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use self::schema::Schema;
 use super::{
     document::Document,
-    objects::{FieldError, Object, Origin},
+    objects::{FieldError, FieldLines, Object, Origin},
 };
 
 /// What becomes of an object.
@@ -239,12 +239,10 @@ impl Kind {
     }
 
     /// Lines for every field where single fields can be at fault; of the many Pods only the outline.
-    fn kept_lines(&self, mut lines: HashMap<String, u32>) -> HashMap<String, u32> {
+    fn kept_lines(&self, lines: HashMap<String, u32>) -> FieldLines {
         let ours = self.group.as_deref().is_none_or(|group| OUR_GROUPS.contains(&group));
-        if !ours {
-            lines.retain(|path, _| path.starts_with("metadata") || !path.contains(['.', '[']));
-        }
-        lines
+        let kept = |path: &str| ours || path.starts_with("metadata") || !path.contains(['.', '[']);
+        lines.into_iter().filter(|(path, _)| kept(path)).collect()
     }
 }
 

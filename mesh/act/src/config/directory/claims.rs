@@ -12,6 +12,7 @@ use super::shelf::Turn;
 use crate::config::{
     Change,
     admission::{Admission, Ruling},
+    few::Few,
     objects::{Object, Origin},
 };
 
@@ -20,7 +21,7 @@ use crate::config::{
 pub(super) struct Claims {
     files: HashMap<PathBuf, Arc<[Admission]>>,
     /// Files in order and the index in each.
-    claims: HashMap<ObjectRef, BTreeSet<(PathBuf, usize)>>,
+    claims: HashMap<ObjectRef, Few<(PathBuf, usize)>>,
     told: BTreeMap<ObjectRef, Told>,
 }
 
@@ -73,7 +74,7 @@ impl Claims {
             tell(&object, &before, &now, &mut changes);
             if now != Told::default() {
                 self.told.insert(object, now);
-            } else if self.claims.get(&object).is_some_and(BTreeSet::is_empty) {
+            } else if self.claims.get(&object).is_some_and(Few::is_empty) {
                 self.claims.remove(&object);
             }
         }
@@ -97,7 +98,7 @@ impl Claims {
 
     /// What holds of an object: its first definition by file and line.
     fn judge(&self, object: &ObjectRef, before: &Told) -> Told {
-        let claims = self.claims.get(object).into_iter().flatten();
+        let claims = self.claims.get(object).into_iter().flat_map(Few::iter);
         let mut admissions = claims.filter_map(|(file, index)| self.files.get(file)?.get(*index));
         let Some(first) = admissions.next() else {
             return Told::default();

@@ -6,6 +6,7 @@
 
 mod endpoint_slice;
 mod gateway;
+mod lines;
 mod metadata;
 mod network_policy;
 mod pod;
@@ -13,7 +14,7 @@ mod probe;
 mod read;
 mod service;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use decide::model::{ObjectRef, Place, Problem};
 use serde_json::Value;
@@ -25,6 +26,7 @@ pub use gateway::{
     AllowedRoutes, FromNamespaces, Gateway, GatewaySpec, GrantFrom, GrantSpec, GrantTo, LabelSelector, Listener,
     ReferenceGrant, Requirement, RouteNamespaces,
 };
+pub use lines::FieldLines;
 pub use metadata::{Metadata, OwnerReference};
 pub use network_policy::NetworkPolicy;
 pub use pod::{
@@ -92,7 +94,7 @@ pub struct Origin {
     /// File and line, from the directory source.
     pub place: Option<Place>,
     /// Lines of fields by path (`spec.rules[0]`), from the directory source, for problems found later.
-    pub lines: Arc<HashMap<String, u32>>,
+    pub lines: Arc<FieldLines>,
     /// What admission found wrong without refusing the object (fields we do not know).
     pub problems: Vec<Problem>,
 }
@@ -221,10 +223,10 @@ impl Origin {
         let place = self.place.as_ref()?;
         let mut path = field;
         loop {
-            if let Some(line) = self.lines.get(path) {
+            if let Some(line) = self.lines.of(path) {
                 return Some(Place {
                     file: place.file.clone(),
-                    line: *line,
+                    line,
                 });
             }
             match path.rfind(['.', '[']) {

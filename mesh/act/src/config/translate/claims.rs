@@ -1,13 +1,12 @@
 //! Who owns what only one may own: an address, a UID. Whatever the order of arrival, the same one wins.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
-};
+use std::{collections::HashMap, hash::Hash};
+
+use crate::config::few::Few;
 
 /// Claimants by what they claim; the least of them owns it.
 #[derive(Debug)]
-pub(super) struct Claims<K, C>(HashMap<K, BTreeSet<C>>);
+pub(super) struct Claims<K, C>(HashMap<K, Few<C>>);
 
 impl<K: Hash + Eq, C: Ord> Claims<K, C> {
     pub(super) fn add(&mut self, key: K, claimant: C) {
@@ -28,7 +27,7 @@ impl<K: Hash + Eq, C: Ord> Claims<K, C> {
     }
 
     pub(super) fn all(&self, key: &K) -> impl Iterator<Item = &C> {
-        self.0.get(key).into_iter().flatten()
+        self.0.get(key).into_iter().flat_map(Few::iter)
     }
 }
 

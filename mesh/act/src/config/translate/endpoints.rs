@@ -14,18 +14,26 @@ use crate::config::objects::{
     AddressType, EndpointSlice, Pod, Protocol, Service, ServicePort, SliceEndpoint, TargetPort,
 };
 
-/// Everything behind a Service.
-#[derive(Debug, Default, PartialEq)]
+/// Everything behind a Service. Kept for every Service: each part as large as what is in it.
+#[derive(Debug, PartialEq)]
 pub(super) struct Behind {
     /// By address.
-    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Arc<[Endpoint]>,
     /// Where each of them is, and whom it is meant for.
-    pub(super) near: Vec<Near>,
-    /// Ports of the pods behind it. Of the Service's own namespace alone: nobody binds pods of another
+    pub(super) near: Box<[Near]>,
+    /// Pods behind it, in order, and their ports. Of the Service's own namespace alone: nobody binds pods of another
     /// namespace to policies or waypoints by writing an EndpointSlice.
-    pub(super) pods: BTreeMap<Name, Arc<[u16]>>,
+    pub(super) pods: Box<[(Name, Box<[u16]>)]>,
     /// Whether something behind it is none of these pods.
     pub(super) foreign: bool,
+}
+
+impl Behind {
+    /// The ports of one of its pods.
+    pub(super) fn ports_of(&self, pod: &Name) -> Option<&[u16]> {
+        let at = self.pods.binary_search_by(|(known, _)| known.cmp(pod)).ok()?;
+        self.pods.get(at).map(|(_, ports)| &**ports)
+    }
 }
 
 /// Gathers what stands behind a Service.
@@ -180,8 +188,8 @@ impl Gathering<'_> {
         }
         let pods = self.pods.into_iter();
         Behind {
-            endpoints,
-            near,
+            endpoints: endpoints.into(),
+            near: near.into(),
             pods: pods.map(|(name, ports)| (name, ports.into_iter().collect())).collect(),
             foreign: self.foreign,
         }

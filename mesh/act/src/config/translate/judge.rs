@@ -38,8 +38,8 @@ impl Translation {
             .pods_behind
             .referrers(name)
             .filter_map(|service| {
-                let state = self.services.get(service)?;
-                Some((&**state.behind.pods.get(name)?, state))
+                let state: &ServiceState = self.services.get(service)?;
+                Some((state.behind.ports_of(name)?, state))
             })
             .collect();
         let selecting = self.selecting(pod);

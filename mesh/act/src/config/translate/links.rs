@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::name::Name;
+use crate::config::few::Few;
 
 /// Something that names a waypoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,20 +22,15 @@ pub(super) enum Referrer {
 /// Edges between translated things, each kept from both ends.
 #[derive(Debug)]
 pub(super) struct Links<A, B> {
-    forward: HashMap<A, BTreeSet<B>>,
-    backward: HashMap<B, BTreeSet<A>>,
+    forward: HashMap<A, Few<B>>,
+    backward: HashMap<B, Few<A>>,
 }
 
 impl<A: Hash + Eq + Ord + Clone, B: Hash + Eq + Ord + Clone> Links<A, B> {
     /// `from` refers to exactly these now.
     pub(super) fn set(&mut self, from: &A, to: BTreeSet<B>) {
-        let old = if to.is_empty() {
-            self.forward.remove(from)
-        } else {
-            self.forward.insert(from.clone(), to.clone())
-        };
-        let old = old.unwrap_or_default();
-        for gone in old.difference(&to) {
+        let old = self.forward.remove(from).unwrap_or_default();
+        for gone in old.iter().filter(|it| !to.contains(it)) {
             if let Some(referrers) = self.backward.get_mut(gone) {
                 referrers.remove(from);
                 if referrers.is_empty() {
@@ -42,14 +38,17 @@ impl<A: Hash + Eq + Ord + Clone, B: Hash + Eq + Ord + Clone> Links<A, B> {
                 }
             }
         }
-        for new in to.difference(&old) {
+        for new in to.iter().filter(|it| !old.contains(it)) {
             self.backward.entry(new.clone()).or_default().insert(from.clone());
+        }
+        if !to.is_empty() {
+            self.forward.insert(from.clone(), to.into());
         }
     }
 
     /// Who refers to `to`.
     pub(super) fn referrers(&self, to: &B) -> impl Iterator<Item = &A> {
-        self.backward.get(to).into_iter().flatten()
+        self.backward.get(to).into_iter().flat_map(Few::iter)
     }
 
     /// Everything anybody refers to.

@@ -41,7 +41,10 @@ use std::{
     sync::Arc,
 };
 
-use decide::{model::MeshSettings, snapshot::Snapshot};
+use decide::{
+    model::{MeshSettings, PolicySet, Tiers},
+    snapshot::Snapshot,
+};
 
 use self::{
     dirty::Dirty,
@@ -71,7 +74,10 @@ pub(super) struct Translation {
     peers: PeerAuthentications,
     routes: HashMap<Name, Arc<CompiledRoute>>,
     attached: HashMap<Name, Attached>,
-    services: HashMap<Name, ServiceState>,
+    services: HashMap<Name, Box<ServiceState>>,
+    /// What judges the many Services that no policy names, and what is near of those that ask for nothing: one for all.
+    unjudged: Arc<PolicySet>,
+    flat: Arc<Tiers>,
     externals: Externals,
     /// UID under which each translated pod stands in the snapshot.
     uids: HashMap<Name, Arc<str>>,
@@ -117,6 +123,8 @@ impl Translation {
             routes: HashMap::new(),
             attached: HashMap::new(),
             services: HashMap::new(),
+            unjudged: Arc::default(),
+            flat: Arc::default(),
             externals: Externals::default(),
             uids: HashMap::new(),
             pods_behind: Links::default(),

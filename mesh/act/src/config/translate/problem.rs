@@ -151,8 +151,6 @@ impl Problems {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap as Lines;
-
     use decide::model::Place;
 
     use super::*;
@@ -206,7 +204,7 @@ mod tests {
                 file: "shop.yaml".into(),
                 line: 1,
             }),
-            lines: Arc::new(Lines::from([("spec.form".to_owned(), 8)])),
+            lines: Arc::new([("spec.form".to_owned(), 8)].into_iter().collect()),
             problems: vec![problem("spec.form", "unknown"), problem("spec.x", "other")],
         };
         problems.origin(object(), origin);

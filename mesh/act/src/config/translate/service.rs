@@ -43,13 +43,15 @@ impl Translation {
         let written = written.filter(|service| service.spec.kind != ServiceType::ExternalName);
         let new = written.as_ref().map(|service| self.service_state(name, service));
         let old = self.services.remove(name);
-        self.settle_endpoints_outside(name, old.as_ref(), new.as_ref());
-        self.mark_pods_behind(old.as_ref(), new.as_ref());
+        self.settle_endpoints_outside(name, old.as_deref(), new.as_ref());
+        self.mark_pods_behind(old.as_deref(), new.as_ref());
         if old.as_ref().map(|it| &it.binding) != new.as_ref().map(|it| &it.binding) {
             let targeting = self.policies.targeting_names(TargetKind::Service, name);
             self.dirty.policy_problems.extend(targeting.cloned());
         }
-        let pods = new.iter().flat_map(|state| state.behind.pods.keys().cloned());
+        let pods = new
+            .iter()
+            .flat_map(|state| state.behind.pods.iter().map(|(pod, _)| pod.clone()));
         self.pods_behind.set(name, pods.collect());
         self.nodes_behind
             .set(name, written.iter().zip(&new).flat_map(near_nodes).collect());
@@ -61,7 +63,7 @@ impl Translation {
                 self.service_problems(name, &written);
                 let service = self.service(name, &written, &state);
                 self.put_service(service);
-                self.services.insert(name.clone(), state);
+                self.services.insert(name.clone(), Box::new(state));
             }
             _ => {
                 self.problems.set(name.object(KIND), Part::Object, Vec::new());
@@ -145,7 +147,7 @@ impl Translation {
     fn service_binding(&self, name: &Name, service: &objects::Service, behind: &Behind) -> Binding {
         let store = &self.store;
         let namespace = &name.namespace;
-        let pods = || behind.pods.keys().map(|pod| store.pods.get(pod));
+        let pods = || behind.pods.iter().map(|(pod, _)| store.pods.get(pod));
         let serves = |pod: Option<&Arc<objects::Pod>>| pod.is_some_and(|pod| matches!(served(store, pod), Ok(Some(_))));
         let has_pods = !behind.pods.is_empty() && !behind.foreign;
         if has_pods && pods().all(serves) {
@@ -176,7 +178,7 @@ impl Translation {
         for (state, other) in [(old, new), (new, old)] {
             let Some(state) = state else { continue };
             for (pod, ports) in &state.behind.pods {
-                let same_ports = other.and_then(|other| other.behind.pods.get(pod)) == Some(ports);
+                let same_ports = other.and_then(|other| other.behind.ports_of(pod)) == Some(&**ports);
                 if !judged_alike || !same_ports {
                     self.dirty.pods.insert(pod.clone());
                 }
@@ -195,20 +197,19 @@ impl Translation {
             ..PolicySet::default()
         };
         let before = self.snapshot.services.get(&key).map(|service| &service.policies);
-        let policies = match before {
-            Some(before) if **before == policies => before.clone(),
-            _ => Arc::new(policies),
-        };
+        let policies = known_or_new(policies, [before, Some(&self.unjudged)]);
+        let ports = tcp_ports(written).map(|port| ServicePort {
+            name: port.name.clone(),
+            port: port.port,
+            app_protocol: app_protocol(port),
+        });
+        let (mut addresses, mut ports) = (written.addresses(), ports.collect::<Vec<_>>());
+        addresses.shrink_to_fit();
+        ports.shrink_to_fit();
         Service {
-            addresses: written.addresses(),
-            ports: tcp_ports(written)
-                .map(|port| ServicePort {
-                    name: port.name.clone(),
-                    port: port.port,
-                    app_protocol: app_protocol(port),
-                })
-                .collect(),
-            endpoints: state.behind.endpoints.as_slice().into(),
+            addresses,
+            ports,
+            endpoints: state.behind.endpoints.clone(),
             publish_not_ready: written.spec.publish_not_ready_addresses,
             tiers: self.tiers_of(&key, written, state),
             waypoint: state.binding.key.clone(),
@@ -222,10 +223,7 @@ impl Translation {
         let preference = preference(written, &state.behind);
         let tiers = preference.map_or_else(Tiers::default, |it| it.tiers(&state.behind.near));
         let before = self.snapshot.services.get(key).map(|service| &service.tiers);
-        match before {
-            Some(before) if **before == tiers => before.clone(),
-            _ => Arc::new(tiers),
-        }
+        known_or_new(tiers, [before, Some(&self.flat)])
     }
 
     fn routes_of(&self, service: &Name) -> Arc<[Arc<HttpRoute>]> {
@@ -265,6 +263,12 @@ impl Translation {
             self.snapshot.services.insert(service.key.clone(), Arc::new(service));
         }
     }
+}
+
+/// The first that says the same already: who compares by `Arc` then sees no change, and what many share is there once.
+fn known_or_new<T: PartialEq>(new: T, known: [Option<&Arc<T>>; 2]) -> Arc<T> {
+    let same = known.into_iter().flatten().find(|known| ***known == new);
+    same.cloned().unwrap_or_else(|| Arc::new(new))
 }
 
 fn preference(written: &objects::Service, behind: &Behind) -> Option<Preference> {

@@ -179,7 +179,7 @@ fn problems_stand_at_their_line_and_move_with_it() {
                 file: "shop.yaml".into(),
                 line: 1,
             }),
-            lines: Arc::new(HashMap::from([("spec.rules[0].form".to_owned(), line)])),
+            lines: Arc::new([("spec.rules[0].form".to_owned(), line)].into_iter().collect()),
             problems: Vec::new(),
         };
         Change::Put(Box::new(objects.remove(0)), origin)
