@@ -30,7 +30,7 @@ pub(super) struct Leg {
     /// What is told of it.
     pub(super) labels: FlowLabels,
     /// What judges it here, if something outside was addressed.
-    pub(super) judging: Vec<Asked>,
+    pub(super) judging: Box<[Asked]>,
     tunnel: Option<Through>,
 }
 

@@ -99,7 +99,7 @@ pub(super) struct Tracked {
     number: u64,
     entry: Arc<Entry>,
     /// The ExternalServices that judge it, if it goes outside.
-    outside: Vec<Asked>,
+    outside: Box<[Asked]>,
 }
 
 impl Live {
@@ -129,7 +129,7 @@ impl Live {
             registry: self.registry.clone(),
             number,
             entry,
-            outside: Vec::new(),
+            outside: Box::default(),
         }
     }
 

@@ -52,7 +52,7 @@ struct Reached {
     way: Way,
     load: Load,
     /// What judges it here, if something outside was addressed.
-    judging: Vec<Asked>,
+    judging: Box<[Asked]>,
 }
 
 /// A destination that was not.
@@ -154,8 +154,8 @@ impl Traffic {
         let judging = std::mem::take(&mut reached.judging);
         match tracked.judge_outside(&self.pod().reader, source, judging) {
             Ok(Judged { allowed_by, would_deny }) => {
-                reached.labels.allowed_by = allowed_by;
-                reached.labels.would_deny = would_deny;
+                reached.labels.allowed_by = allowed_by.map(Box::new);
+                reached.labels.would_deny = would_deny.map(Box::new);
                 Ok(reached)
             }
             Err(refusal) => Err(Unreached {

@@ -52,10 +52,10 @@ impl Tracked {
         &mut self,
         reader: &Reader,
         own: &Workload,
-        judging: Vec<Asked>,
+        judging: Box<[Asked]>,
     ) -> Result<Judged, Refusal> {
         let first = reader.load();
-        for (key, asked) in &judging {
+        for (key, asked) in &*judging {
             let connection = (self.entry.clone(), *asked);
             self.registry
                 .outside

@@ -67,7 +67,7 @@ impl Outbound {
         let mut tracked = self.live.track(Direction::Outbound, client, judging[0].1, None);
         let own = self.reader.load().workload("server").cloned().expect("a pod");
         tracked.departs(&own);
-        let judged = tracked.judge_outside(&self.reader, &own, judging);
+        let judged = tracked.judge_outside(&self.reader, &own, judging.into());
         (tracked, judged)
     }
 

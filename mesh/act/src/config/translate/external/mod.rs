@@ -161,6 +161,7 @@ impl Translation {
         };
         match self.externals.all.get(name).map(|before| &before.service.policies) {
             Some(before) if **before == policies => before.clone(),
+            _ if policies == *self.unjudged => self.unjudged.clone(),
             _ => Arc::new(policies),
         }
     }
