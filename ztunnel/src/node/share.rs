@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -14,6 +15,7 @@ use act::{
     telemetry::{Connection, FlowLabels, Party, Reporter},
 };
 use decide::model::{Refusal, ports};
+use futures_util::future::Either;
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -48,6 +50,8 @@ struct Inner {
     /// Cancelled when what still lives is to end at once.
     ended: CancellationToken,
 }
+
+type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Counts a connection on the home worker while it lives.
 struct AtHome(Arc<Inner>);
@@ -144,23 +148,19 @@ impl Share {
     ) -> Result<(), NotTaken> {
         let inner = self.inner.clone();
         let at_home = (worker == inner.home).then(|| AtHome::new(&inner));
-        self.inner.workers.spawn(worker, move || async move {
-            let _counted = (place, at_home);
-            let Some(traffic) = inner.seat(worker) else { return };
-            let Some(socket) = adopt(socket, worker == inner.home) else {
-                return;
-            };
-            let served = async {
-                match port {
-                    ports::OUTBOUND => traffic.outbound(socket).await,
-                    ports::INBOUND_PLAINTEXT => traffic.plaintext(socket).await,
-                    _ => traffic.hbone(socket).await,
+        self.inner.workers.spawn(worker, move || {
+            let socket = adopt(socket, worker == inner.home);
+            let traffic = inner.seat(worker).cloned();
+            async move {
+                let _counted = (place, at_home);
+                let (Some(traffic), Some(socket)) = (traffic, socket) else {
+                    return;
+                };
+                tokio::select! {
+                    biased;
+                    () = inner.ended.cancelled() => {}
+                    () = serve(traffic, port, socket) => {}
                 }
-            };
-            tokio::select! {
-                biased;
-                () = inner.ended.cancelled() => {}
-                () = served => {}
             }
         })
     }
@@ -224,6 +224,16 @@ impl AtHome {
 impl Drop for AtHome {
     fn drop(&mut self) {
         self.0.at_home.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One connection's life, by the listener that took it. Boxed are those of which there are few: what most are, a task has
+/// room for.
+fn serve(traffic: Traffic, port: u16, socket: TcpStream) -> impl Future<Output = ()> {
+    match port {
+        ports::OUTBOUND => Either::Left(traffic.outbound(socket)),
+        ports::INBOUND_PLAINTEXT => Either::Right(Box::pin(async move { traffic.plaintext(socket).await }) as Boxed),
+        _ => Either::Right(Box::pin(async move { traffic.hbone(socket).await }) as Boxed),
     }
 }
 

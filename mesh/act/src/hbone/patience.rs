@@ -5,6 +5,7 @@ use std::{
     io,
     pin::Pin,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use socket2::SockRef;
 use tokio::{
     io::Interest,
     net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{Budget, StreamError};
@@ -100,46 +101,106 @@ impl Drop for Fragile {
 }
 
 /// Runs both directions to their end, or until patience ends, or `stop` resolves. Once `forth` has ended, its `client`
-/// may still die altogether. All are lent: a future that is handed on by value has its room
-/// twice, in whoever hands it on and here, and there are as many of these as connections.
-pub(super) async fn both(
-    mut forth: Pin<&mut impl Future<Output = Result<(), Broken>>>,
-    mut back: Pin<&mut impl Future<Output = Result<(), Broken>>>,
-    client: &TcpStream,
-    stop: Pin<&mut impl Future<Output = Outcome>>,
-    (progress, patience, count): (&Progress, &Patience, Count<'_>),
-) -> Outcome {
-    let mut counted = (0, 0);
-    let outcome = {
-        let directions = async {
-            tokio::select! {
-                ended = forth.as_mut() => {
-                    ended?;
-                    progress.half_closed.store(true, Relaxed);
-                    tokio::select! {
-                        ended = back => ended,
-                        // Boxed, so that only the half-closed have room for it.
-                        broken = Box::pin(errored(client)) => Err(broken),
-                    }
-                }
-                ended = back.as_mut() => {
-                    ended?;
-                    progress.half_closed.store(true, Relaxed);
-                    forth.await
-                }
-            }
-        };
-        tokio::select! {
-            ended = directions => match ended {
-                Ok(()) => Outcome::Closed,
-                Err(broken) => Outcome::Reset(broken.to_string().into()),
+/// may still die altogether. A future by hand, and what it runs is lent: an async block has room for each thing once
+/// for everybody who hands it on, and there are as many of these as connections.
+pub(super) struct Both<'a, F, B, S> {
+    /// `None`: it has ended.
+    forth: Option<Pin<&'a mut F>>,
+    back: Option<Pin<&'a mut B>>,
+    client: &'a TcpStream,
+    /// Boxed, so that only the half-closed have room for it.
+    died: Option<Pin<Box<dyn Future<Output = Broken> + Send + 'a>>>,
+    stop: Pin<&'a mut S>,
+    watch: Watch<'a>,
+}
+
+/// Counts what flows, and sees to it that something does.
+struct Watch<'a> {
+    progress: &'a Progress,
+    patience: &'a Patience,
+    count: Count<'a>,
+    counted: (u64, u64),
+    tick: Pin<Box<Sleep>>,
+    moved: Instant,
+}
+
+pub(super) fn both<'a, F, B, S>(
+    forth: Pin<&'a mut F>,
+    back: Pin<&'a mut B>,
+    client: &'a TcpStream,
+    stop: Pin<&'a mut S>,
+    (progress, patience, count): (&'a Progress, &'a Patience, Count<'a>),
+) -> Both<'a, F, B, S> {
+    Both {
+        forth: Some(forth),
+        back: Some(back),
+        client,
+        died: None,
+        stop,
+        watch: Watch {
+            progress,
+            patience,
+            count,
+            counted: (0, 0),
+            tick: Box::pin(sleep(patience.tick)),
+            moved: Instant::now(),
+        },
+    }
+}
+
+impl<F, B, S> Future for Both<'_, F, B, S>
+where
+    F: Future<Output = Result<(), Broken>>,
+    B: Future<Output = Result<(), Broken>>,
+    S: Future<Output = Outcome>,
+{
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let this = self.get_mut();
+        let outcome = match this.poll_directions(context) {
+            Poll::Ready(Ok(())) => Outcome::Closed,
+            Poll::Ready(Err(broken)) => Outcome::Reset(broken.to_string().into()),
+            Poll::Pending => match this.watch.poll(context) {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => ready!(this.stop.as_mut().poll(context)),
             },
-            outcome = watch(progress, patience, &mut counted, count) => outcome,
-            outcome = stop => outcome,
+        };
+        this.watch.tally();
+        Poll::Ready(outcome)
+    }
+}
+
+impl<F, B, S> Both<'_, F, B, S>
+where
+    F: Future<Output = Result<(), Broken>>,
+    B: Future<Output = Result<(), Broken>>,
+{
+    fn poll_directions(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let half_closed = &self.watch.progress.half_closed;
+        if let Some(forth) = &mut self.forth
+            && let Poll::Ready(ended) = forth.as_mut().poll(context)
+        {
+            ended?;
+            self.forth = None;
+            half_closed.store(true, Relaxed);
         }
-    };
-    tally(progress, &mut counted, count);
-    outcome
+        if let Some(back) = &mut self.back
+            && let Poll::Ready(ended) = back.as_mut().poll(context)
+        {
+            ended?;
+            self.back = None;
+            half_closed.store(true, Relaxed);
+        }
+        match (&self.forth, &self.back) {
+            (None, None) => Poll::Ready(Ok(())),
+            (None, Some(_)) => {
+                let died = self.died.get_or_insert_with(|| Box::pin(errored(self.client)));
+                died.as_mut().poll(context).map(Err)
+            }
+            (Some(_), _) => Poll::Pending,
+        }
+    }
 }
 
 /// Resolves when a socket was reset.
@@ -156,36 +217,32 @@ pub(super) async fn errored(socket: &TcpStream) -> Broken {
     }
 }
 
-async fn watch(
-    progress: &Progress,
-    patience: &Patience,
-    counted: &mut (u64, u64),
-    count: &mut (dyn FnMut(u64, u64) + Send),
-) -> Outcome {
-    let mut tick = interval_at(Instant::now() + patience.tick, patience.tick);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut moved = Instant::now();
-    loop {
-        tick.tick().await;
-        if tally(progress, counted, count) {
-            moved = Instant::now();
-        }
-        let (limit, how) = if progress.half_closed.load(Relaxed) {
-            (patience.half_closed, "half-closed")
-        } else {
-            (patience.idle, "idle")
-        };
-        if moved.elapsed() >= limit {
-            return Outcome::TimedOut(format!("{how} for {limit:?}").into());
+impl Watch<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            ready!(self.tick.as_mut().poll(context));
+            let now = Instant::now();
+            self.tick.as_mut().reset(now + self.patience.tick);
+            if self.tally() {
+                self.moved = now;
+            }
+            let (limit, how) = if self.progress.half_closed.load(Relaxed) {
+                (self.patience.half_closed, "half-closed")
+            } else {
+                (self.patience.idle, "idle")
+            };
+            if now - self.moved >= limit {
+                return Poll::Ready(Outcome::TimedOut(format!("{how} for {limit:?}").into()));
+            }
         }
     }
-}
 
-/// Counts what is new, and says whether anything is.
-fn tally(progress: &Progress, counted: &mut (u64, u64), count: &mut (dyn FnMut(u64, u64) + Send)) -> bool {
-    let now = (progress.forth.load(Relaxed), progress.back.load(Relaxed));
-    let new = (now.0 - counted.0, now.1 - counted.1);
-    *counted = now;
-    count(new.0, new.1);
-    new != (0, 0)
+    /// Counts what is new, and says whether anything is.
+    fn tally(&mut self) -> bool {
+        let now = (self.progress.forth.load(Relaxed), self.progress.back.load(Relaxed));
+        let new = (now.0 - self.counted.0, now.1 - self.counted.1);
+        self.counted = now;
+        (self.count)(new.0, new.1);
+        new != (0, 0)
+    }
 }

@@ -1,7 +1,7 @@
 //! The threads that carry traffic: each a current-thread runtime, so that a connection lives and dies on one
 //! core (design 11). Comes in: a closure that makes a future, for a chosen worker. Never: work stealing.
 
-use std::{fmt, future::Future, io, pin::Pin, sync::Arc, thread, time::Duration};
+use std::{fmt, future::Future, io, sync::Arc, thread, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 /// Work handed to a worker and not begun yet, by default; beyond it, handing over is refused.
 const QUEUE: usize = 1024;
 
-type Made = Pin<Box<dyn Future<Output = ()>>>;
-type Job = Box<dyn FnOnce() -> Made + Send>;
+/// Begins a future among a worker's own: in its task itself, which is one allocation for each connection and not three.
+type Job = Box<dyn FnOnce(&TaskTracker) + Send>;
 
 /// A fixed number of threads, each with a current-thread runtime. Cheap to clone.
 #[derive(Clone)]
@@ -76,7 +76,8 @@ impl Workers {
         self.queue
     }
 
-    /// Has the future that `make` makes run on one worker, to its end. The future need not be `Send`.
+    /// Has the future that `make` makes run on one worker, to its end. The future need not be `Send`. `make` does nothing
+    /// else: while it runs the worker does nothing else either.
     ///
     /// # Errors
     /// When the worker's queue is full, or it is stopping. `make` is dropped then, and with it what it owns.
@@ -89,7 +90,7 @@ impl Workers {
         if self.stop.borrow().is_some() {
             return Err(NotTaken::Stopped(worker));
         }
-        let job: Job = Box::new(move || Box::pin(make()));
+        let job: Job = Box::new(move |begun| drop(begun.spawn_local(make())));
         seat.jobs.try_send(job).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => NotTaken::Full(worker),
             mpsc::error::TrySendError::Closed(_) => NotTaken::Stopped(worker),
@@ -133,7 +134,7 @@ async fn run(mut queue: mpsc::Receiver<Job>, mut stopping: watch::Receiver<Optio
     let deadline = loop {
         tokio::select! {
             job = queue.recv() => match job {
-                Some(job) => { begun.spawn_local(async move { job().await }); }
+                Some(job) => job(&begun),
                 // every handle is gone: nobody will say stop, so what runs is served to its end
                 None => break None,
             },
@@ -145,7 +146,7 @@ async fn run(mut queue: mpsc::Receiver<Job>, mut stopping: watch::Receiver<Optio
     };
     queue.close();
     while let Some(job) = queue.recv().await {
-        begun.spawn_local(async move { job().await });
+        job(&begun);
     }
     begun.close();
     match deadline {
