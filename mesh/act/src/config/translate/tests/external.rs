@@ -363,6 +363,15 @@ fn a_targeted_external_service_without_a_waypoint_is_told_for_rules_about_reques
         &external("shop/api", ", labels: {weft.dev/use-waypoint: way}", API),
     );
     assert_eq!(told(&translation), Vec::<String>::new());
+    // Its waypoint changes, and takes only what is addressed to pods.
+    let of_pods = "name: way, namespace: shop, labels: {weft.dev/waypoint-for: workload}";
+    add(
+        &mut translation,
+        &WAYPOINT.replace("name: way, namespace: shop", of_pods),
+    );
+    assert!(told(&translation).contains(&about[0]), "{:?}", told(&translation));
+    add(&mut translation, WAYPOINT);
+    assert_eq!(told(&translation), Vec::<String>::new());
     add(&mut translation, &external("shop/api", "", API));
     assert_eq!(told(&translation), about);
 }
