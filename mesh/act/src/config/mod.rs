@@ -6,6 +6,7 @@
 //! ```
 
 pub mod admission;
+mod background;
 pub mod directory;
 pub mod document;
 mod feed;

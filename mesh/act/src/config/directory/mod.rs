@@ -26,7 +26,7 @@ use self::{
     claims::Claims,
     shelf::{Look, Shelf},
 };
-use super::{Change, Feed, Reader};
+use super::{Change, Feed, Reader, background};
 
 /// Most files of a directory.
 pub const MAX_FILES: usize = 10_000;
@@ -117,9 +117,7 @@ pub fn load(path: &Path, defaults: MeshSettings) -> Result<(Directory, Reader), 
 /// When the directory cannot be read at all. Later troubles are Problems of the snapshots.
 pub fn watch(path: &Path, defaults: MeshSettings) -> Result<Reader, DirectoryError> {
     let (directory, reader) = load(path, defaults)?;
-    let thread = thread::Builder::new().name("configuration".into());
-    thread
-        .spawn(move || directory.watch())
+    background::start(move || directory.watch())
         .map_err(|error| DirectoryError::NoThread(path.display().to_string(), error))?;
     Ok(reader)
 }

@@ -22,13 +22,13 @@ mod trouble;
 mod watch;
 mod wire;
 
-use std::{io, thread};
+use std::io;
 
 use decide::model::MeshSettings;
 use tokio::sync::mpsc;
 
 use self::{gather::Gather, watch::Watch};
-use super::{Feed, Reader};
+use super::{Feed, Reader, background};
 
 pub use self::once::read_once;
 pub use self::scope::{Resource, Scope};
@@ -67,8 +67,7 @@ pub async fn client() -> Result<kube::Client, KubernetesError> {
 pub fn watch(defaults: MeshSettings, scope: Scope) -> Result<Reader, KubernetesError> {
     let (feed, reader) = Feed::new(defaults);
     let (started, outcome) = std::sync::mpsc::sync_channel(1);
-    let thread = thread::Builder::new().name("configuration".into());
-    let spawned = thread.spawn(move || {
+    let spawned = background::start(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
             Ok(runtime) => runtime.block_on(run(feed, &scope, &started)),
