@@ -23,12 +23,14 @@ impl<T: Ord> Few<T> {
     }
 
     pub(super) fn remove(&mut self, value: &T) {
-        let mut all = match std::mem::take(self) {
-            Self::One(one) => BTreeSet::from([one]),
-            Self::Other(all) => all,
-        };
-        all.remove(value);
-        *self = all.into();
+        match std::mem::take(self) {
+            Self::One(one) if one == *value => {}
+            Self::One(other) => *self = Self::One(other),
+            Self::Other(mut all) => {
+                all.remove(value);
+                *self = all.into();
+            }
+        }
     }
 
     pub(super) fn contains(&self, value: &T) -> bool {

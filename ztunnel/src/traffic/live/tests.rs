@@ -101,18 +101,23 @@ impl Crowd {
         self.tracked.iter().filter(cut).count()
     }
 
-    /// Lets everything else run, and says how many connections were looked at between two turns of this task, at most.
+    /// As [`settled`].
     async fn settle(&self) -> u64 {
-        let (mut most, mut before, mut quiet) = (0, self.looked_at(), 0);
-        while quiet < 8 {
-            tokio::task::yield_now().await;
-            let now = self.looked_at();
-            quiet = if now == before { quiet + 1 } else { 0 };
-            most = most.max(now - before);
-            before = now;
-        }
-        most
+        settled(|| self.looked_at()).await
     }
+}
+
+/// Lets everything else run, and says how many connections were looked at between two turns of this task, at most.
+pub(super) async fn settled(looked_at: impl Fn() -> u64) -> u64 {
+    let (mut most, mut before, mut quiet) = (0, looked_at(), 0);
+    while quiet < 8 {
+        tokio::task::yield_now().await;
+        let now = looked_at();
+        quiet = if now == before { quiet + 1 } else { 0 };
+        most = most.max(now - before);
+        before = now;
+    }
+    most
 }
 
 #[tokio::test]

@@ -266,7 +266,7 @@ impl Translation {
 }
 
 /// The first that says the same already: who compares by `Arc` then sees no change, and what many share is there once.
-fn known_or_new<T: PartialEq>(new: T, known: [Option<&Arc<T>>; 2]) -> Arc<T> {
+pub(super) fn known_or_new<T: PartialEq>(new: T, known: [Option<&Arc<T>>; 2]) -> Arc<T> {
     let same = known.into_iter().flatten().find(|known| ***known == new);
     same.cloned().unwrap_or_else(|| Arc::new(new))
 }

@@ -3,7 +3,7 @@ use decide::model::{ExternalService, MeshSettings, Resolution, Visibility};
 use super::{
     super::{
         Cut, Direction, Live, rejudge,
-        tests::{MANY, deny_everything, pod},
+        tests::{MANY, deny_everything, pod, settled},
     },
     *,
 };
@@ -94,17 +94,9 @@ impl Outbound {
         self.live.registry.looked_at.load(Relaxed)
     }
 
-    /// Lets everything else run, and says how many connections were looked at between two turns of this task, at most.
+    /// As [`settled`].
     async fn settle(&self) -> u64 {
-        let (mut most, mut before, mut quiet) = (0, self.looked_at(), 0);
-        while quiet < 8 {
-            tokio::task::yield_now().await;
-            let now = self.looked_at();
-            quiet = if now == before { quiet + 1 } else { 0 };
-            most = most.max(now - before);
-            before = now;
-        }
-        most
+        settled(|| self.looked_at()).await
     }
 }
 

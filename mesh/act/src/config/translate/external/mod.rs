@@ -21,6 +21,7 @@ use super::{
     name::Name,
     policy::TargetKind,
     problem::Part,
+    service::known_or_new,
     store::ServiceClaim,
     waypoint::{Binding, bind, label_problems, reference},
 };
@@ -159,11 +160,8 @@ impl Translation {
             policies: applied.collect(),
             ..PolicySet::default()
         };
-        match self.externals.all.get(name).map(|before| &before.service.policies) {
-            Some(before) if **before == policies => before.clone(),
-            _ if policies == *self.unjudged => self.unjudged.clone(),
-            _ => Arc::new(policies),
-        }
+        let before = self.externals.all.get(name).map(|before| &before.service.policies);
+        known_or_new(policies, [before, Some(&self.unjudged)])
     }
 
     /// What was read wrong, and what belongs to another.
