@@ -119,9 +119,8 @@ impl Ground {
         }
         for place in PLACES {
             let pod = subject.pod(place);
-            if place != "server" {
-                self.sh(&pod, &redirect()).await?;
-            }
+            let translation = if place == "server" { guard() } else { redirect() };
+            self.sh(&pod, &translation).await?;
             let words = self.command(subject, place)?;
             let words: Vec<_> = words.iter().map(String::as_str).collect();
             let name = format!("{}-{place}", subject.name());
@@ -185,6 +184,14 @@ impl Ground {
     async fn sh(&self, pod: &str, script: &str) -> Result<String, Failure> {
         self.run(pod, &["sh", "-c", script], Duration::from_secs(20)).await
     }
+}
+
+/// What keeps others than the proxy's peers from a pod, as a mesh must: what comes in goes to the proxy, whichever port it
+/// asks for. Nothing does here, and every packet of the pod is looked at for it, as ours are.
+fn guard() -> String {
+    "nft 'table inet bench { chain in { type nat hook prerouting priority -100; iifname != lo tcp dport != 15008 \
+     redirect to :15008; }; }'"
+        .to_owned()
 }
 
 /// What sends a pod's connections to its proxy: one translation of an address, as everybody here has.

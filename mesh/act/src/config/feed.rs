@@ -2,7 +2,7 @@
 
 use decide::model::{MeshSettings, ObjectRef, Problem};
 
-use super::{Object, Origin, Reader, reader::Publisher, translate::Translation};
+use super::{Object, Origin, Reader, background::give_way, reader::Publisher, translate::Translation};
 
 /// What a source tells. A batch of changes becomes one snapshot.
 #[derive(Debug, Clone)]
@@ -47,6 +47,7 @@ impl Feed {
     /// what exists.
     pub fn apply(&mut self, batch: Vec<Change>) {
         for change in batch {
+            give_way();
             self.translation.change(change);
         }
         if let Some(snapshot) = self.translation.settle() {

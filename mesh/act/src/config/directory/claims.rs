@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::PathBuf,
+    path::Path,
     sync::Arc,
 };
 
@@ -12,6 +12,7 @@ use super::shelf::Turn;
 use crate::config::{
     Change,
     admission::{Admission, Ruling},
+    background::give_way,
     few::Few,
     objects::{Object, Origin},
 };
@@ -19,9 +20,9 @@ use crate::config::{
 /// Which files define which object, and what the feed has been told of it.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    files: HashMap<PathBuf, Arc<[Admission]>>,
+    files: HashMap<Arc<Path>, Arc<[Arc<Admission>]>>,
     /// Files in order and the index in each.
-    claims: HashMap<ObjectRef, Few<(PathBuf, usize)>>,
+    claims: HashMap<ObjectRef, Few<(Arc<Path>, usize)>>,
     told: BTreeMap<ObjectRef, Told>,
 }
 
@@ -45,13 +46,18 @@ impl Claims {
     pub(super) fn claim(&mut self, turns: Vec<Turn>) -> BTreeSet<ObjectRef> {
         let mut touched = BTreeSet::new();
         for Turn { file, before, now } in turns {
-            for (index, admission) in before.iter().enumerate() {
+            let file: Arc<Path> = file.into();
+            let kept = |index| {
+                let pair = before.get(index).zip(now.get(index));
+                pair.is_some_and(|(before, now)| Arc::ptr_eq(before, now))
+            };
+            for (index, admission) in before.iter().enumerate().filter(|(index, _)| !kept(*index)) {
                 if let Some(claims) = self.claims.get_mut(&admission.object) {
                     claims.remove(&(file.clone(), index));
                 }
                 touched.insert(admission.object.clone());
             }
-            for (index, admission) in now.iter().enumerate() {
+            for (index, admission) in now.iter().enumerate().filter(|(index, _)| !kept(*index)) {
                 let claims = self.claims.entry(admission.object.clone()).or_default();
                 claims.insert((file.clone(), index));
                 touched.insert(admission.object.clone());
@@ -69,6 +75,7 @@ impl Claims {
     pub(super) fn settle(&mut self, touched: BTreeSet<ObjectRef>) -> Vec<Change> {
         let mut changes = Vec::new();
         for object in touched {
+            give_way();
             let before = self.told.remove(&object).unwrap_or_default();
             let now = self.judge(&object, &before);
             tell(&object, &before, &now, &mut changes);
@@ -99,7 +106,7 @@ impl Claims {
     /// What holds of an object: its first definition by file and line.
     fn judge(&self, object: &ObjectRef, before: &Told) -> Told {
         let claims = self.claims.get(object).into_iter().flat_map(Few::iter);
-        let mut admissions = claims.filter_map(|(file, index)| self.files.get(file)?.get(*index));
+        let mut admissions = claims.filter_map(|(file, index)| self.files.get(file)?.get(*index).map(|it| &**it));
         let Some(first) = admissions.next() else {
             return Told::default();
         };

@@ -13,6 +13,7 @@
 //! Everything that changes within a moment is one batch, so a change of several files takes effect as a whole.
 
 mod bell;
+mod book;
 mod claims;
 mod listing;
 mod shelf;

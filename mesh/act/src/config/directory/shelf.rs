@@ -11,13 +11,12 @@ use decide::model::{ObjectRef, Place, Problem};
 use tokio::time::Instant;
 
 use super::{
-    DirectoryError, MAX_OBJECTS, SECOND_LOOK, file_object,
+    DirectoryError, MAX_OBJECTS, SECOND_LOOK,
+    book::{Book, Text},
+    file_object,
     listing::{self, Listing, Stamp, Version},
 };
-use crate::config::{
-    admission::{self, Admission},
-    document,
-};
+use crate::config::{admission::Admission, document::Unreadable};
 
 /// The files of a directory as last read.
 #[derive(Debug)]
@@ -33,18 +32,6 @@ pub(super) struct Shelf {
     pub(super) patience: Duration,
 }
 
-/// One file.
-#[derive(Debug, Default)]
-struct Book {
-    /// Of the version its objects are from, if that can tell it from a later one.
-    stamp: Option<Stamp>,
-    /// What its last readable version holds.
-    objects: Arc<[Admission]>,
-    /// Whether there has been a readable version.
-    was_readable: bool,
-    trouble: Option<Problem>,
-}
-
 /// What a look found; nothing of it holds until it is put on the shelf.
 #[derive(Debug, Default)]
 pub(super) struct Look {
@@ -57,7 +44,7 @@ enum Found {
     /// It is not there any more.
     Gone,
     /// A new version.
-    Version(Option<Stamp>, Vec<Admission>),
+    Version(Option<Stamp>, Text),
     /// The objects of before stay, and why. With the stamp of the version at fault.
     Trouble(Option<Stamp>, Problem),
 }
@@ -68,9 +55,9 @@ pub(super) struct Turn {
     /// The file.
     pub(super) file: PathBuf,
     /// What it held.
-    pub(super) before: Arc<[Admission]>,
+    pub(super) before: Arc<[Arc<Admission>]>,
     /// What it holds.
-    pub(super) now: Arc<[Admission]>,
+    pub(super) now: Arc<[Arc<Admission>]>,
 }
 
 impl Look {
@@ -144,17 +131,17 @@ impl Shelf {
         let mut turns = Vec::new();
         for (file, found) in look.found {
             let mut book = self.files.remove(&file).unwrap_or_default();
-            let (before, gone) = (book.objects.clone(), matches!(found, Found::Gone));
+            let (before, gone) = (book.text.objects.clone(), matches!(found, Found::Gone));
             let trouble = book.turn(found);
             if book.trouble != trouble {
                 book.trouble.clone_from(&trouble);
                 self.troubles.push((file_object(&name(&file)), trouble));
             }
-            let now = book.objects.clone();
+            let now = book.text.objects.clone();
             if !gone {
                 self.files.insert(file.clone(), book);
             }
-            if before != now {
+            if !same(&before, &now) {
                 turns.push(Turn { file, before, now });
             }
         }
@@ -187,15 +174,17 @@ impl Shelf {
                     self.problem(path, 1, what, "Make it readable, or remove it."),
                 ))
             }
-            Version::Whole(bytes, stamp) => Some(match document::read(&bytes) {
-                Ok(documents) => {
-                    let file = name(path);
-                    let objects = documents.into_iter().filter_map(|it| admission::admit(it, &file));
-                    Found::Version(stamp, objects.collect())
-                }
+            Version::Whole(bytes, stamp) => Some(match self.read(path, &bytes) {
+                Ok(text) => Found::Version(stamp, text),
                 Err(error) => Found::Trouble(stamp, self.problem(path, error.line, error.what, &error.remedy)),
             }),
         }
+    }
+
+    fn read(&self, path: &Path, bytes: &[u8]) -> Result<Text, Unreadable> {
+        let nothing = Text::default();
+        let before = self.files.get(path).map_or(&nothing, |book| &book.text);
+        before.turn(bytes, &name(path))
     }
 
     /// Takes out of a look what seems to take away and has not for long.
@@ -203,10 +192,10 @@ impl Shelf {
         for (path, found) in &look.found {
             let empty = match found {
                 Found::Gone => true,
-                Found::Version(_, objects) => objects.is_empty(),
+                Found::Version(_, text) => text.objects.is_empty(),
                 Found::Trouble(..) => false,
             };
-            let held_something = self.files.get(path).is_some_and(|book| !book.objects.is_empty());
+            let held_something = self.files.get(path).is_some_and(|book| !book.text.objects.is_empty());
             let since = self.doubtful.get(path).copied().unwrap_or_else(Instant::now);
             if empty && held_something && !trusting && since.elapsed() < self.patience {
                 look.doubtful.insert(path.clone(), since);
@@ -221,10 +210,10 @@ impl Shelf {
             !matches!(found, Some(Found::Gone | Found::Version(..)))
         });
         let new = look.found.values().map(|found| match found {
-            Found::Version(_, objects) => objects.len(),
+            Found::Version(_, text) => text.objects.len(),
             Found::Gone | Found::Trouble(..) => 0,
         });
-        let count = kept.map(|(_, book)| book.objects.len()).chain(new).sum::<usize>();
+        let count = kept.map(|(_, book)| book.text.objects.len()).chain(new).sum::<usize>();
         if count > MAX_OBJECTS {
             return Err(DirectoryError::TooManyObjects(self.root.display().to_string()));
         }
@@ -255,13 +244,13 @@ impl Book {
     fn turn(&mut self, found: Found) -> Option<Problem> {
         match found {
             Found::Gone => {
-                self.objects = Arc::default();
+                self.text = Text::default();
                 None
             }
-            Found::Version(stamp, objects) => {
+            Found::Version(stamp, text) => {
                 *self = Self {
                     stamp,
-                    objects: objects.into(),
+                    text,
                     was_readable: true,
                     trouble: self.trouble.take(),
                 };
@@ -273,6 +262,12 @@ impl Book {
             }
         }
     }
+}
+
+/// Whether two versions hold the same; what was not read again is.
+fn same(before: &[Arc<Admission>], now: &[Arc<Admission>]) -> bool {
+    let mut pairs = before.iter().zip(now);
+    before.len() == now.len() && pairs.all(|(before, now)| Arc::ptr_eq(before, now) || before == now)
 }
 
 fn name(path: &Path) -> Arc<str> {

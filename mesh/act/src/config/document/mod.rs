@@ -5,6 +5,7 @@
 //! Everything is bounded: bytes, documents, depth, and what aliases expand to.
 
 mod node;
+mod pages;
 mod scalar;
 mod tree;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use node::Node;
 pub(in crate::config) use node::push_key;
+pub use pages::{Page, pages};
 
 /// Largest file, in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -54,12 +56,24 @@ pub struct Unreadable {
 /// # Errors
 /// The first thing that cannot be read. Then nothing of the file is used: half of it could mean something else.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, Unreadable> {
-    let text = text(bytes)?;
     let mut documents = Vec::new();
-    for root in tree::read(text)? {
-        collect(&root, None, &mut documents)?;
+    for page in pages(bytes)? {
+        documents.extend(page.read()?);
+        at_most_documents(documents.len(), page.line)?;
     }
     Ok(documents)
+}
+
+/// Refuses more documents than a file may have.
+///
+/// # Errors
+/// Where there are, with the line given.
+pub fn at_most_documents(count: usize, line: u32) -> Result<(), Unreadable> {
+    if count <= MAX_DOCUMENTS {
+        return Ok(());
+    }
+    let what = format!("The file holds more than {MAX_DOCUMENTS} objects.");
+    Err(Unreadable::new(line, what, "Split it into several files."))
 }
 
 impl Unreadable {
@@ -115,10 +129,7 @@ fn collect(root: &Node, of: Option<(&str, &str)>, documents: &mut Vec<Document>)
         }
         return Ok(());
     }
-    if documents.len() >= MAX_DOCUMENTS {
-        let what = format!("The file holds more than {MAX_DOCUMENTS} objects.");
-        return Err(Unreadable::new(root.line, what, "Split it into several files."));
-    }
+    at_most_documents(documents.len() + 1, root.line)?;
     let (mut value, lines) = root.flatten();
     if let (Some((api_version, kind)), Some(fields)) = (of, value.as_object_mut()) {
         fields.entry("apiVersion").or_insert_with(|| api_version.into());

@@ -157,6 +157,33 @@ fn what_cannot_be_read_is_named_with_its_line() {
 }
 
 #[test]
+fn a_file_is_cut_where_documents_begin_and_nowhere_else() {
+    let cut = |text: &str| -> Vec<(u32, String)> {
+        let pages = pages(text.as_bytes()).expect("readable").into_iter();
+        pages.map(|page| (page.line, page.text.to_owned())).collect()
+    };
+    let page = |line, text: &str| (line, text.to_owned());
+    assert_eq!(
+        cut("a: 1\n---\nb: 2\n--- # c\nd: |\n  ---\n  e\n---x: 1\n---"),
+        [
+            page(1, "a: 1\n"),
+            page(2, "---\nb: 2\n"),
+            page(4, "--- # c\nd: |\n  ---\n  e\n---x: 1\n"),
+            page(9, "---")
+        ]
+    );
+    assert_eq!(cut("---\na: 1\n"), [page(1, "---\na: 1\n")]);
+    for whole in [
+        "%YAML 1.2\n---\na: 1\n",
+        "a: 1\n...\n%YAML 1.2\n---\nb: 1\n",
+        "a: 1\r\n---\r\nb: 2\r\n",
+        "",
+    ] {
+        assert_eq!(cut(whole), [page(1, whole)]);
+    }
+}
+
+#[test]
 fn a_half_written_flow_or_string_is_not_read() {
     let whole = "{\"kind\": \"A\", \"spec\": {\"rules\": [{\"from\": [\"x\"]}]}}";
     for end in 1..whole.len() {
@@ -259,6 +286,16 @@ fn pieces() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn pages_mean_what_the_whole_file_means(text in pieces()) {
+        let whole = Page { text: &text, line: 1 }.read();
+        match (whole, read(text.as_bytes())) {
+            (Ok(whole), Ok(read)) => prop_assert_eq!(whole, read),
+            (Err(_), Err(_)) => {}
+            (whole, read) => prop_assert!(false, "{whole:?} as a whole, {read:?} by pages"),
+        }
+    }
 
     #[test]
     fn no_text_panics(text in pieces()) {

@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use saphyr_parser::{Event, Parser, Span, Tag};
+use saphyr_parser::{Event, Parser, Tag};
 
 use super::{
     MAX_DEPTH, MAX_DOCUMENTS, MAX_WEIGHT, Unreadable,
@@ -13,15 +13,16 @@ use super::{
     scalar,
 };
 
-/// The root of each document of a text.
-pub(super) fn read(text: &str) -> Result<Vec<Rc<Node>>, Unreadable> {
+/// The root of each document of a text that begins at a line of its file.
+pub(super) fn read(text: &str, first: u32) -> Result<Vec<Rc<Node>>, Unreadable> {
     let mut tree = Tree::default();
+    let line = |line: usize| number(line).saturating_add(first - 1);
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let what = format!("This is not YAML: {}.", error.info());
-            Unreadable::new(number(error.marker().line()), what, "Correct it, or finish writing it.")
+            Unreadable::new(line(error.marker().line()), what, "Correct it, or finish writing it.")
         })?;
-        tree.take(event, span)?;
+        tree.take(event, line(span.start.line()))?;
     }
     Ok(tree.roots)
 }
@@ -60,8 +61,7 @@ struct Fields {
 }
 
 impl Tree {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Unreadable> {
-        let line = number(span.start.line());
+    fn take(&mut self, event: Event<'_>, line: u32) -> Result<(), Unreadable> {
         match event {
             Event::DocumentStart(_) => self.anchors.clear(),
             Event::Alias(anchor) => {

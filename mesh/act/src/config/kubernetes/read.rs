@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::scope::Kind;
 use crate::config::{
     admission::{self, Ruling},
+    background::give_way,
     objects::{Object, Origin},
 };
 
@@ -30,6 +31,7 @@ impl Read {
 /// Reads one object. The kinds whose schema is ours are judged as admission judges them, because what stands in
 /// a server may be older than its schema, or newer than this process.
 pub(super) fn read(kind: &Kind, value: Value) -> Read {
+    give_way();
     if kind.is_ours() {
         let (ruling, object) = admission::judge_stored(value);
         return match ruling {

@@ -59,7 +59,7 @@ use self::{
     service::ServiceState,
     store::Store,
 };
-use super::{Change, objects::FieldError};
+use super::{Change, background::give_way, objects::FieldError};
 
 /// The objects seen so far and the snapshot they amount to.
 #[derive(Debug)]
@@ -177,6 +177,7 @@ impl Translation {
         self.settle_routes();
         self.settle_externals();
         for name in std::mem::take(&mut self.dirty.services) {
+            give_way();
             self.translate_service(&name);
         }
         self.settle_service_addresses();
@@ -186,6 +187,7 @@ impl Translation {
             self.remove_stale_workload(name);
         }
         for name in &pods {
+            give_way();
             self.translate_pod(name);
         }
         self.settle_pod_addresses();
