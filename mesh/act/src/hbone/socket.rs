@@ -37,8 +37,11 @@ pub(super) fn read(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<u
     came(socket, room, || Ok(recv(socket, buffer, RecvFlags::empty())?.1))
 }
 
-/// As [`read`], into pieces one after the other.
+/// As [`read`], into pieces one after the other. One piece alone, as messages have, costs the kernel less by itself.
 pub(super) fn read_slices(socket: &TcpStream, slices: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
+    if let [one] = slices {
+        return read(socket, one);
+    }
     let room = slices.iter().map(|slice| slice.len()).sum();
     came(socket, room, || Ok(readv(socket, slices)?))
 }
@@ -69,8 +72,11 @@ pub(super) fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<Option<usize
     written(socket, bytes.len(), || Ok(send(socket, bytes, SendFlags::NOSIGNAL)?))
 }
 
-/// As [`write()`], of pieces one after the other.
+/// As [`write()`], of pieces one after the other; one alone as in [`read_slices`].
 pub(super) fn write_slices(socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    if let [one] = slices {
+        return write(socket, one);
+    }
     let bytes = slices.iter().map(|slice| slice.len()).sum();
     written(socket, bytes, || Ok(writev(socket, slices)?))
 }
