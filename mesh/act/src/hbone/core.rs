@@ -19,6 +19,8 @@ use super::{
 
 /// What one stream may send before the next in line has its turn, in bytes.
 pub(super) const QUANTUM: usize = 64 * 1024;
+/// What is worth a record and a packet of its own, in bytes.
+const FULL: usize = 16 * 1024;
 /// The payload of a PING that asks for a sign of life, and of one that says that a GOAWAY has been read.
 pub(super) const ALIVE: [u8; 8] = *b"weftping";
 const LEAVING: [u8; 8] = *b"weftgone";
@@ -47,6 +49,8 @@ pub(super) struct Core {
     /// Bytes that streams may send by turns they have.
     granted: usize,
     pub(super) load: Load,
+    /// How often streams have added to what is to be sent.
+    sent: usize,
     /// The tunnel ends when its last stream does.
     pub(super) leaving: bool,
     /// Why it has ended.
@@ -70,6 +74,7 @@ impl Shared {
                 turns: VecDeque::new(),
                 granted: 0,
                 load: Load::new(options),
+                sent: 0,
                 leaving: false,
                 ended: None,
             }),
@@ -288,7 +293,13 @@ impl Core {
             flow.granted -= bytes;
             self.granted -= bytes;
         }
+        self.sent += 1;
         self.kick();
+    }
+
+    /// Whether what is to be sent are messages of several: then there may be more of them.
+    pub(super) fn is_busy(&self) -> bool {
+        self.sent > 1 && self.endpoint.out.len() < FULL
     }
 
     /// A stream leaves the rest of its turn to the next in line.
@@ -354,6 +365,7 @@ impl Core {
     /// Everything that is to be sent, for the wire.
     pub(super) fn take_out(&mut self) -> Outbox {
         let out = std::mem::take(&mut self.endpoint.out);
+        self.sent = 0;
         self.pump();
         out
     }

@@ -1,11 +1,15 @@
 //! What moves a tunnel's bytes: one task that reads and writes large, and hands what came in on (design 11).
 
 use std::{
+    future::Future,
     io,
     ops::Range,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
+
+use tokio::task::yield_now;
 
 use super::{
     core::{Core, Shared},
@@ -33,6 +37,8 @@ pub(super) struct Driver {
     /// The peer broke the protocol, and may still hear that.
     breach: bool,
     parting: Option<Parting>,
+    /// What is to be sent waits for what else comes in this round of the loop.
+    gathers: bool,
 }
 
 impl Driver {
@@ -45,6 +51,7 @@ impl Driver {
             closing: false,
             breach: false,
             parting: None,
+            gathers: false,
         }
     }
 
@@ -68,6 +75,7 @@ impl Driver {
                 drop(core);
                 self.parting.insert(Parting::new(why)).poll(&mut self.wire, context)
             }
+            Poll::Pending if self.gathers => Poll::Pending,
             Poll::Pending => {
                 core.end_round(self.blocked.then(|| self.wire.waiting()));
                 Poll::Pending
@@ -81,8 +89,11 @@ impl Driver {
         core.ended().cloned()
     }
 
-    /// Reads what is there, then writes what is to be written.
+    /// Reads what is there, then writes what is to be written. Where several streams have messages, more of them come while
+    /// their turn is being had: once, those are waited for, so that one record, one packet and one waking of the peer
+    /// serve them all.
     fn round(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let gathered = std::mem::take(&mut self.gathers);
         if self.blocked && self.shared.lock().endpoint.out.len() > UNHEARD {
             ready!(self.flush(context))?;
         }
@@ -93,6 +104,10 @@ impl Driver {
             if turn == READS {
                 context.waker().wake_by_ref();
             }
+        }
+        if !gathered && self.shared.lock().is_busy() {
+            self.gathers = true;
+            return after_others(context);
         }
         ready!(self.flush(context))?;
         if !self.closing {
@@ -154,6 +169,13 @@ impl Driver {
             self.wire.write(core.take_out())?;
         }
     }
+}
+
+/// Comes back once all that runs on this worker has had its turn, and once what has come meanwhile was looked for.
+fn after_others<T>(context: &mut Context<'_>) -> Poll<T> {
+    // Polled, it has asked for that; nothing of it is needed any more.
+    let _ = pin!(yield_now()).poll(context);
+    Poll::Pending
 }
 
 fn take(core: &mut Core, shared: &Shared, scratch: &[u8], plain: &[Range<usize>]) -> io::Result<()> {

@@ -3,10 +3,12 @@
 use std::task::{Context, Poll, Waker};
 
 use http::Request;
+use tokio::io::AsyncReadExt;
 
 use super::*;
 use crate::hbone::{
     core::{QUANTUM, Shared},
+    driver::Driver,
     flow::Flow,
     frames::{Endpoint, Side},
 };
@@ -97,4 +99,37 @@ fn what_waits_to_be_written_is_bounded() {
     let waiting = shared.lock().endpoint.out.len();
     let most = TunnelOptions::default().send_buffer as usize;
     assert!(waiting > most / 2 && waiting <= most + most / 8, "{waiting}");
+}
+
+/// Says something short.
+fn say(shared: &Shared, number: u32) {
+    let mut core = shared.lock();
+    let sent = core.endpoint.send(number, b"a message");
+    core.spend(number, sent);
+}
+
+#[tokio::test]
+async fn messages_of_several_streams_are_sent_together_and_one_alone_or_bulk_at_once() {
+    let (shared, numbers) = tunnel(3);
+    let (near, mut far) = tokio::io::duplex(PIPE);
+    let mut driver = Driver::new(shared.clone(), Transport::new(near, SystemTime::now() + HOUR).wire);
+    let mut written = async || {
+        let drives = driver.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(drives.is_pending(), "the tunnel lives");
+        let mut bytes = vec![0; PIPE];
+        let read = tokio::time::timeout(Duration::from_millis(1), far.read(&mut bytes)).await;
+        read.map_or(0, |read| read.expect("open"))
+    };
+    say(&shared, numbers[0]);
+    let one = written().await;
+    assert!(one > 0, "alone, it goes at once");
+    say(&shared, numbers[0]);
+    say(&shared, numbers[1]);
+    assert_eq!(written().await, 0, "others may have something to say, too");
+    say(&shared, numbers[2]);
+    assert_eq!(written().await, 3 * one, "and are waited for once");
+    for number in numbers {
+        assert!(send(&shared, number) > 1000);
+    }
+    assert!(written().await > 3000, "bulk waits for nobody");
 }
