@@ -18,7 +18,7 @@ const DECIDE: &[&[&str]] = &[
 
 /// Floors inside `act`, lowest first.
 const ACT: &[&[&str]] = &[
-    &["net", "resolve", "telemetry"],
+    &["courtesy", "net", "resolve", "telemetry"],
     &["certs", "config"],
     &["tls"],
     &["authority", "hbone"],

@@ -17,6 +17,7 @@ use super::{
     parting::Parting,
     socket::scratch,
     transport::Wire,
+    turn::give_way,
 };
 
 /// Reads of one turn, after which other tasks of the worker have theirs.
@@ -132,6 +133,7 @@ impl Driver {
             let mut core = shared.lock();
             let taken = take(&mut core, shared, scratch, plain);
             drop(core);
+            give_way(plain.iter().map(|range| range.len()).sum());
             Poll::Ready(match (taken, ended) {
                 (Err(fault), _) => Err(fault),
                 (Ok(()), ended) => ended,
@@ -166,7 +168,11 @@ impl Driver {
             if core.endpoint.out.is_empty() && !self.wire.owes() {
                 return Poll::Ready(Ok(()));
             }
-            self.wire.write(core.take_out())?;
+            let out = core.take_out();
+            drop(core);
+            let bytes = out.len();
+            self.wire.write(out)?;
+            give_way(bytes);
         }
     }
 }

@@ -1,4 +1,8 @@
-//! Fairness among the flows of one worker.
+//! Fairness among the flows of one worker, and among the threads of a core.
+
+use std::{cell::Cell, time::Duration};
+
+use crate::courtesy::Courtesy;
 
 /// Bytes a flow moves in one direction before every other task of its worker has its turn: one large read.
 pub(super) const QUANTUM: usize = 256 * 1024;
@@ -22,5 +26,25 @@ impl Turn {
             self.left = QUANTUM;
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// What is moved at once that others of the core need not wait behind, in bytes.
+const LARGE: usize = 64 * 1024;
+/// What a worker lets itself be kept waiting for them beyond its share.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+thread_local! {
+    static COURTESY: Cell<Option<Courtesy>> = const { Cell::new(None) };
+}
+
+/// After so many bytes were moved at once: lets those who have a message to read or to answer go first.
+pub(super) fn give_way(bytes: usize) {
+    if bytes > LARGE {
+        let mut courtesy = COURTESY
+            .get()
+            .unwrap_or_else(|| Courtesy::new(Duration::ZERO, PATIENCE));
+        courtesy.give_way();
+        COURTESY.set(Some(courtesy));
     }
 }
