@@ -16,6 +16,7 @@ const STRETCH: Duration = Duration::from_micros(500);
 
 /// What it lets itself be kept waiting beyond its share.
 const PATIENCE: Duration = Duration::from_millis(50);
+
 thread_local! {
     /// Of the thread that reads the configuration alone.
     static COURTESY: Cell<Option<Courtesy>> = const { Cell::new(None) };

@@ -7,6 +7,11 @@ use crate::courtesy::Courtesy;
 /// Bytes a flow moves in one direction before every other task of its worker has its turn: one large read.
 pub(super) const QUANTUM: usize = 256 * 1024;
 
+/// What is moved at once that others of the core need not wait behind, in bytes.
+const LARGE: usize = 64 * 1024;
+/// What a worker lets itself be kept waiting for them beyond its share.
+const PATIENCE: Duration = Duration::from_millis(5);
+
 /// What is left of a flow's turn.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -28,11 +33,6 @@ impl Turn {
         }
     }
 }
-
-/// What is moved at once that others of the core need not wait behind, in bytes.
-const LARGE: usize = 64 * 1024;
-/// What a worker lets itself be kept waiting for them beyond its share.
-const PATIENCE: Duration = Duration::from_millis(5);
 
 thread_local! {
     static COURTESY: Cell<Option<Courtesy>> = const { Cell::new(None) };
