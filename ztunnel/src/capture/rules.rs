@@ -170,16 +170,17 @@ fn script(rules: &Rules, stage: Stage) -> String {
 /// of it), the two are never taken for each other.
 ///
 /// Most packets are of connections that are marked already: they are let by first, and every chain of a hook costs
-/// them more than a rule in one.
+/// them more than a rule in one. Whether a packet goes over lo is told by that interface's number, which is always 1: its
+/// name would be copied and compared for each.
 fn marks(script: &mut Script, names: bool) {
     script.chain("foreign_marks", "type filter hook prerouting priority raw");
     script.line(format_args!(
-        "iifname != \"lo\" meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} meta mark set 0"
+        "iif != lo meta mark != 0 meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} meta mark set 0"
     ));
     script.close();
     script.chain("own_zone", "type filter hook output priority raw");
     script.line(format_args!(
-        "oifname \"lo\" meta mark {SO_MARK:#x} tcp sport != {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} \
+        "oif lo meta mark {SO_MARK:#x} tcp sport != {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} \
          ct original zone set {OWN_ZONE}"
     ));
     script.close();
@@ -192,7 +193,7 @@ fn marks(script: &mut Script, names: bool) {
     }
     script.line(format_args!("ct state != new accept"));
     script.line(format_args!(
-        "meta mark {SO_MARK:#x} oifname \"lo\" ct mark set {SOURCE_KEPT:#x} accept"
+        "meta mark {SO_MARK:#x} oif lo ct mark set {SOURCE_KEPT:#x} accept"
     ));
     script.line(format_args!("meta mark {SO_MARK:#x} ct mark set {DIALLED:#x}"));
     script.close();
@@ -203,10 +204,10 @@ fn marks(script: &mut Script, names: bool) {
 /// there: a marked packet of its own over lo, now and then, has it remembered.
 fn names_marked(script: &mut Script) {
     script.line(format_args!(
-        "oifname \"lo\" meta mark {SO_MARK:#x} udp dport {DNS} update @living {{ meta l4proto timeout {LIVES}s }}"
+        "oif lo meta mark {SO_MARK:#x} udp dport {DNS} update @living {{ meta l4proto timeout {LIVES}s }}"
     ));
     script.line(format_args!(
-        "oifname != \"lo\" meta mark != {SO_MARK:#x} udp dport 53 meta l4proto @living meta mark set {SOURCE_KEPT:#x}"
+        "oif != lo meta mark != {SO_MARK:#x} udp dport 53 meta l4proto @living meta mark set {SOURCE_KEPT:#x}"
     ));
 }
 
@@ -221,7 +222,7 @@ fn names_taken(script: &mut Script, any: bool) {
     for family in ["ipv4", "ipv6"] {
         let ip = family.replace('v', "").replace("ip4", "ip");
         script.line(format_args!(
-            "add rule inet {TABLE} names_taken iifname \"lo\" meta mark {SOURCE_KEPT:#x} meta nfproto {family} \
+            "add rule inet {TABLE} names_taken iif lo meta mark {SOURCE_KEPT:#x} meta nfproto {family} \
              udp dport 53 tproxy {ip} to :{DNS} accept"
         ));
     }
@@ -235,7 +236,7 @@ pub(super) const FIRST: &str = "tcp flags & (fin | syn | rst | ack) == syn";
 fn redirects(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("redirect_inbound", "type nat hook prerouting priority -100");
     if stage == Stage::Captured {
-        script.line(format_args!("iifname \"lo\" return"));
+        script.line(format_args!("iif lo return"));
         script.line(format_args!(
             "tcp dport {{ {OUTBOUND}, {INBOUND_PLAINTEXT}, {HBONE} }} return"
         ));
@@ -249,7 +250,7 @@ fn redirects(script: &mut Script, rules: &Rules, stage: Stage) {
     script.close();
     script.chain("redirect_outbound", "type nat hook output priority -100");
     if stage == Stage::Captured {
-        script.line(format_args!("oifname \"lo\" return"));
+        script.line(format_args!("oif lo return"));
         script.line(format_args!("meta mark {SO_MARK:#x} return"));
         excluded(script, &rules.exclusions);
         script.line(format_args!("{FIRST} redirect to :{OUTBOUND}"));
@@ -292,12 +293,12 @@ fn by_family(networks: &[IpNet]) -> impl Iterator<Item = (&'static str, String)>
 fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
     let ours = format!("tcp dport {{ {OUTBOUND}, {INBOUND_PLAINTEXT} }}");
     script.chain("inbound", "type filter hook input priority filter");
-    script.line(format_args!("iifname \"lo\" ct state established accept"));
+    script.line(format_args!("iif lo ct state established accept"));
     script.line(format_args!("tcp dport {HBONE} accept"));
     script.line(format_args!("{ours} ct status & dnat == dnat accept"));
     script.line(format_args!("{ours} reject with tcp reset"));
     if stage == Stage::Captured {
-        script.line(format_args!("iifname \"lo\" accept"));
+        script.line(format_args!("iif lo accept"));
         script.line(format_args!("meta l4proto tcp goto inbound_tcp"));
         script.line(format_args!("meta l4proto {DATAGRAMS} goto inbound_datagrams"));
     }
@@ -342,7 +343,7 @@ fn inbound(script: &mut Script, rules: &Rules, stage: Stage) {
 fn outbound(script: &mut Script, rules: &Rules, stage: Stage) {
     script.chain("outbound", "type filter hook output priority filter");
     if stage == Stage::Captured {
-        script.line(format_args!("oifname \"lo\" accept"));
+        script.line(format_args!("oif lo accept"));
         script.line(format_args!("meta mark {{ {SOURCE_KEPT:#x}, {SO_MARK:#x} }} accept"));
         script.line(format_args!("ct status & dnat == dnat accept"));
         script.line(format_args!("ct mark {{ {PROBE:#x}, {EXCLUDED:#x} }} accept"));

@@ -4,18 +4,20 @@ use std::{cell::Cell, io, thread, time::Duration};
 
 use rustix::process::setpriority_process;
 
-use crate::courtesy::Courtesy;
+use crate::courtesy::{Courtesy, Terms};
 
 /// How far it stands behind the threads that carry traffic, as `nice` counts: where both want the same core, it has a
 /// tenth of it. Thousands of changes at once then take longer, and what is under way does not; one change costs so little
 /// that nobody notices.
 const NICE: i32 = 10;
 
-/// What it does at a stretch where others want its core.
-const STRETCH: Duration = Duration::from_micros(500);
-
-/// What it lets itself be kept waiting beyond its share.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// What it does at a stretch where others want its core, and what it lets itself be kept waiting.
+const TERMS: Terms = Terms {
+    stretch: Duration::from_micros(500),
+    unminded: Duration::ZERO,
+    patience: Duration::from_millis(50),
+    regained: 4,
+};
 
 thread_local! {
     /// Of the thread that reads the configuration alone.
@@ -33,7 +35,7 @@ pub(super) fn start(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         if let Err(error) = setpriority_process(None, NICE) {
             tracing::debug!("the configuration is read at the priority of traffic: {error}");
         }
-        COURTESY.set(Some(Courtesy::new(STRETCH, PATIENCE)));
+        COURTESY.set(Some(Courtesy::new(&TERMS)));
         work();
     };
     thread.spawn(yielding).map(drop)
@@ -62,7 +64,7 @@ mod tests {
         let (tell, told) = channel();
         let before = getpriority_process(None).expect("a priority");
         let work = move || {
-            thread::sleep(STRETCH);
+            thread::sleep(TERMS.stretch);
             let due = COURTESY
                 .get()
                 .is_some_and(|mut courtesy| courtesy.is_due(Instant::now()));

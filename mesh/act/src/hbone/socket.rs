@@ -14,6 +14,8 @@ use rustix::{
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
+use crate::courtesy::rest;
+
 /// Size of the buffer, in bytes: what one read may bring.
 pub(super) const SCRATCH: usize = 256 * 1024;
 
@@ -85,6 +87,7 @@ fn written(socket: &TcpStream, bytes: usize, write: impl FnOnce() -> io::Result<
     let mut length = None;
     let result = socket.try_io(Interest::WRITABLE, || {
         let written = write()?;
+        rest::said();
         length = Some(written);
         if written < bytes {
             // It has taken what it can: spare the call that would find that out.

@@ -2,15 +2,20 @@
 
 use std::{cell::Cell, time::Duration};
 
-use crate::courtesy::Courtesy;
+use crate::courtesy::{Courtesy, Terms};
 
 /// Bytes a flow moves in one direction before every other task of its worker has its turn: one large read.
 pub(super) const QUANTUM: usize = 256 * 1024;
 
 /// What is moved at once that others of the core need not wait behind, in bytes.
 const LARGE: usize = 64 * 1024;
-/// What a worker lets itself be kept waiting for them beyond its share.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// What a worker lets itself be kept waiting for them.
+const TERMS: Terms = Terms {
+    stretch: Duration::ZERO,
+    unminded: Duration::ZERO,
+    patience: Duration::from_millis(5),
+    regained: 4,
+};
 
 /// What is left of a flow's turn.
 #[derive(Debug)]
@@ -41,9 +46,7 @@ thread_local! {
 /// After so many bytes were moved at once: lets those who have a message to read or to answer go first.
 pub(super) fn give_way(bytes: usize) {
     if bytes > LARGE {
-        let mut courtesy = COURTESY
-            .get()
-            .unwrap_or_else(|| Courtesy::new(Duration::ZERO, PATIENCE));
+        let mut courtesy = COURTESY.get().unwrap_or_else(|| Courtesy::new(&TERMS));
         courtesy.give_way();
         COURTESY.set(Some(courtesy));
     }

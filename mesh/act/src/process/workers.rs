@@ -10,6 +10,8 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+use crate::courtesy::rest;
+
 /// Work handed to a worker and not begun yet, by default; beyond it, handing over is refused.
 const QUEUE: usize = 1024;
 
@@ -116,7 +118,10 @@ impl Seat {
     fn start(name: String, queue: usize, stopping: watch::Receiver<Option<Instant>>) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel(queue.max(1));
         let (alive, ended) = watch::channel(());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(rest::before)
+            .build()?;
         thread::Builder::new().name(name).spawn(move || {
             let tasks = LocalSet::new();
             tasks.block_on(&runtime, run(queue, stopping));
@@ -192,6 +197,21 @@ mod tests {
             threads.extend(names);
         }
         assert_eq!(threads.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn before_a_worker_rests_those_it_told_something_may_answer() {
+        let workers = Workers::start(1, "test").unwrap();
+        let (tell, told) = oneshot::channel();
+        workers
+            .spawn(0, move || async move {
+                rest::said();
+                let before = rest::unanswered();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                tell.send((before, rest::unanswered())).unwrap();
+            })
+            .unwrap();
+        assert_eq!(tokio::time::timeout(SOON, told).await.unwrap().unwrap(), (1, 0));
     }
 
     #[tokio::test]

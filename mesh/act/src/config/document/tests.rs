@@ -284,6 +284,13 @@ fn pieces() -> impl Strategy<Value = String> {
     proptest::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn a_block_with_nothing_in_it_is_empty_wherever_it_stands() {
+    for text in ["a: |\n", "a: >- # none\n\n", "a: |\n---\n", "a: |\n\n---\nb: c\n"] {
+        assert_eq!(values(text).first(), Some(&json!({ "a": "" })), "{text:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

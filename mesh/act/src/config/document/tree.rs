@@ -1,6 +1,7 @@
 //! Events of the YAML parser as trees of [`Node`]s: aliases shared, merge keys applied, duplicates refused.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     rc::Rc,
 };
@@ -17,7 +18,7 @@ use super::{
 pub(super) fn read(text: &str, first: u32) -> Result<Vec<Rc<Node>>, Unreadable> {
     let mut tree = Tree::default();
     let line = |line: usize| number(line).saturating_add(first - 1);
-    for event in Parser::new_from_str(text) {
+    for event in Parser::new_from_str(&ended(text)) {
         let (event, span) = event.map_err(|error| {
             let what = format!("This is not YAML: {}.", error.info());
             Unreadable::new(line(error.marker().line()), what, "Correct it, or finish writing it.")
@@ -25,6 +26,15 @@ pub(super) fn read(text: &str, first: u32) -> Result<Vec<Rc<Node>>, Unreadable> 
         tree.take(event, line(span.start.line()))?;
     }
     Ok(tree.roots)
+}
+
+/// The parser takes the end of a text for a line of a block scalar that has nothing in it; before a marker it does not.
+fn ended(text: &str) -> Cow<'_, str> {
+    let last = text.trim_end().rsplit('\n').next().unwrap_or_default();
+    match text.ends_with('\n') && last.contains(['|', '>']) {
+        true => Cow::Owned(format!("{text}...\n")),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// What has been read so far.
