@@ -46,6 +46,13 @@ impl<T> Few<T> {
         matches!(self, Self::Other(all) if all.is_empty())
     }
 
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Other(all) => all.len(),
+        }
+    }
+
     /// The least.
     pub(super) fn first(&self) -> Option<&T> {
         self.iter().next()
@@ -95,7 +102,7 @@ mod tests {
                     all.remove(&value);
                 }
                 prop_assert!(few.iter().eq(all.iter()));
-                prop_assert_eq!((few.is_empty(), few.first()), (all.is_empty(), all.first()));
+                prop_assert_eq!((few.len(), few.is_empty(), few.first()), (all.len(), all.is_empty(), all.first()));
                 prop_assert!((0..6).all(|value| few.contains(&value) == all.contains(&value)));
                 prop_assert_eq!(&few, &Few::from(all.clone()), "one form for one set");
             }

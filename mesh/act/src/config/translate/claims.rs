@@ -1,4 +1,5 @@
-//! Who owns what only one may own: an address, a UID. Whatever the order of arrival, the same one wins.
+//! Who owns what only one may own: an address, a UID. Whatever the order of arrival, the same one wins. And who shares what
+//! many may: a label, a Service.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -26,7 +27,13 @@ impl<K: Hash + Eq, C: Ord> Claims<K, C> {
         self.0.get(key)?.first()
     }
 
-    pub(super) fn all(&self, key: &K) -> impl Iterator<Item = &C> {
+    /// How many claim it.
+    pub(super) fn count(&self, key: &K) -> usize {
+        self.0.get(key).map_or(0, Few::len)
+    }
+
+    /// In order.
+    pub(super) fn all<'a>(&'a self, key: &K) -> impl Iterator<Item = &'a C> + use<'a, K, C> {
         self.0.get(key).into_iter().flat_map(Few::iter)
     }
 }
@@ -49,11 +56,13 @@ mod tests {
                 claims.add("address", claimant);
             }
             assert_eq!(claims.owner(&"address"), Some(&1));
+            assert_eq!(claims.count(&"address"), 3);
+            assert!(claims.all(&"address").eq(&[1, 2, 3]));
             claims.remove(&"address", &1);
             assert_eq!(claims.owner(&"address"), Some(&2));
             claims.remove(&"address", &3);
             claims.remove(&"address", &2);
-            assert_eq!(claims.owner(&"address"), None);
+            assert_eq!((claims.owner(&"address"), claims.count(&"address")), (None, 0));
             assert!(claims.0.is_empty());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
     time::SystemTime,
@@ -38,10 +38,10 @@ pub(super) struct Store {
     pub(super) mesh_configs: Kind<Written>,
     /// Where nodes say they are.
     nodes: HashMap<Arc<str>, Arc<Locality>>,
-    pods_by_label: HashMap<Label, BTreeSet<Name>>,
-    slices_of: HashMap<Name, BTreeSet<Name>>,
+    pods_by_label: Claims<Label, Name>,
+    slices_of: Claims<Name, Name>,
     /// Services by the first label they select.
-    services_by_label: HashMap<Label, BTreeSet<Name>>,
+    services_by_label: Claims<Label, Name>,
     /// Who owns an address.
     pub(super) pod_addresses: Claims<IpAddr, PodClaim>,
     /// Which pod of several with one UID counts.
@@ -121,13 +121,8 @@ impl Store {
         }
         if let Some(old) = &old {
             for (key, value) in old.metadata.labels.iter() {
-                let label = Label::new(&name.namespace, key, value);
-                if let Some(names) = self.pods_by_label.get_mut(&label) {
-                    names.remove(name);
-                    if names.is_empty() {
-                        self.pods_by_label.remove(&label);
-                    }
-                }
+                self.pods_by_label
+                    .remove(&Label::new(&name.namespace, key, value), name);
             }
             self.uids.remove(&old.uid(), name);
             for (address, claim) in pod_claims(name, old) {
@@ -137,7 +132,7 @@ impl Store {
         if let Some(new) = &new {
             for (key, value) in new.metadata.labels.iter() {
                 let label = Label::new(&name.namespace, key, value);
-                self.pods_by_label.entry(label).or_default().insert(name.clone());
+                self.pods_by_label.add(label, name.clone());
             }
             self.uids.add(new.uid(), name.clone());
             for (address, claim) in pod_claims(name, new) {
@@ -162,13 +157,8 @@ impl Store {
             for address in old.addresses() {
                 self.service_addresses.remove(&address, &claim(old));
             }
-            if let Some(label) = first_label(old)
-                && let Some(names) = self.services_by_label.get_mut(&label)
-            {
-                names.remove(name);
-                if names.is_empty() {
-                    self.services_by_label.remove(&label);
-                }
+            if let Some(label) = first_label(old) {
+                self.services_by_label.remove(&label, name);
             }
         }
         if let Some(new) = &new {
@@ -176,7 +166,7 @@ impl Store {
                 self.service_addresses.add(address, claim(new));
             }
             if let Some(label) = first_label(new) {
-                self.services_by_label.entry(label).or_default().insert(name.clone());
+                self.services_by_label.add(label, name.clone());
             }
         }
         Some([old, new].into_iter().flatten().collect())
@@ -211,14 +201,10 @@ impl Store {
                     self.node_zones.remove(node, &claim);
                 }
             }
-            let slices = self.slices_of.entry(service.clone()).or_default();
             if is_new {
-                slices.insert(name.clone());
+                self.slices_of.add(service, name.clone());
             } else {
-                slices.remove(name);
-            }
-            if slices.is_empty() {
-                self.slices_of.remove(&service);
+                self.slices_of.remove(&service, name);
             }
         }
         Some([old, new].into_iter().flatten().collect())
@@ -257,17 +243,14 @@ impl Store {
         namespace: &Arc<str>,
         labels: &'a BTreeMap<Arc<str>, Arc<str>>,
     ) -> impl Iterator<Item = (&'a Name, &'a Arc<Pod>)> {
-        static NOBODY: BTreeSet<Name> = BTreeSet::new();
-        let candidates = labels
+        let rarest = labels
             .iter()
-            .map(|(key, value)| {
-                let label = Label::new(namespace, key, value);
-                self.pods_by_label.get(&label).unwrap_or(&NOBODY)
-            })
-            .min_by_key(|names| names.len())
-            .unwrap_or(&NOBODY);
+            .map(|(key, value)| Label::new(namespace, key, value))
+            .min_by_key(|label| self.pods_by_label.count(label));
+        let candidates = rarest.map(|label| self.pods_by_label.all(&label));
         candidates
-            .iter()
+            .into_iter()
+            .flatten()
             .filter_map(|name| Some((name, self.pods.get(name)?)))
             .filter(|(_, pod)| is_subset(labels, &pod.metadata.labels))
     }
@@ -280,8 +263,7 @@ impl Store {
     ) -> impl Iterator<Item = &'a Name> {
         let names = labels
             .iter()
-            .filter_map(|(key, value)| self.services_by_label.get(&Label::new(namespace, key, value)))
-            .flatten();
+            .flat_map(|(key, value)| self.services_by_label.all(&Label::new(namespace, key, value)));
         names.filter(|name| {
             let service = self.services.get(name);
             service.is_some_and(|service| is_subset(&service.spec.selector, labels))
@@ -295,16 +277,13 @@ impl Store {
         key: &str,
         value: &Arc<str>,
     ) -> impl Iterator<Item = (&'a Name, &'a Arc<Pod>)> {
-        let names = self.pods_by_label.get(&Label::new(namespace, &key.into(), value));
-        names
-            .into_iter()
-            .flatten()
-            .filter_map(|name| Some((name, self.pods.get(name)?)))
+        let names = self.pods_by_label.all(&Label::new(namespace, &key.into(), value));
+        names.filter_map(|name| Some((name, self.pods.get(name)?)))
     }
 
     /// The EndpointSlices of a Service, by name.
     pub(super) fn slices_of(&self, service: &Name) -> impl Iterator<Item = &Arc<EndpointSlice>> {
-        let names = self.slices_of.get(service).into_iter().flatten();
+        let names = self.slices_of.all(service);
         names.filter_map(|name| self.slices.get(name))
     }
 
