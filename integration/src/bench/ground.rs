@@ -187,9 +187,10 @@ impl Ground {
 }
 
 /// What keeps others than the proxy's peers from a pod, as a mesh must: what comes in goes to the proxy, whichever port it
-/// asks for. Nothing does here, and every packet of the pod is looked at for it, as ours are.
+/// asks for, but for those that HAProxy tells its three ways by. Nothing does here, and every packet of the pod is looked at
+/// for it, as ours are.
 fn guard() -> String {
-    "nft 'table inet bench { chain in { type nat hook prerouting priority -100; iifname != lo tcp dport != 15008 \
+    "nft 'table inet bench { chain in { type nat hook prerouting priority -100; iif != lo tcp dport != 15008-15010 \
      redirect to :15008; }; }'"
         .to_owned()
 }
