@@ -9,6 +9,9 @@ use super::{Courtesy, Terms};
 /// From how many messages on, since the last rest, it does. With fewer it would wait as long for the one answer as it would asleep.
 const SEVERAL: u32 = 4;
 
+/// What is larger is a part of bulk, which nobody answers, in bytes.
+const MESSAGE: usize = 16 * 1024;
+
 /// An application answers in some microseconds. Who keeps the core for longer has nothing to say to us; beside such, no more
 /// than one part in 32 is lost.
 const TERMS: Terms = Terms {
@@ -23,9 +26,11 @@ thread_local! {
     static COURTESY: Cell<Option<Courtesy>> = const { Cell::new(None) };
 }
 
-/// A message was sent by this thread.
-pub(crate) fn said() {
-    SAID.set(SAID.get().saturating_add(1));
+/// So many bytes were sent at once by this thread.
+pub(crate) fn said(bytes: usize) {
+    if bytes <= MESSAGE {
+        SAID.set(SAID.get().saturating_add(1));
+    }
 }
 
 /// This thread has nothing more to do, and is about to wait.
@@ -50,10 +55,12 @@ mod tests {
     #[test]
     fn whoever_told_several_lets_them_answer_before_it_rests() {
         before();
-        (1..SEVERAL).for_each(|_| said());
+        (1..SEVERAL).for_each(|_| said(100));
         before();
-        assert!(COURTESY.get().is_none(), "too few to wait for");
-        (0..SEVERAL).for_each(|_| said());
+        (0..SEVERAL).for_each(|_| said(MESSAGE + 1));
+        before();
+        assert!(COURTESY.get().is_none(), "too few to wait for, and bulk");
+        (0..SEVERAL).for_each(|_| said(MESSAGE));
         assert_eq!(unanswered(), SEVERAL, "what was told before a rest is over");
         before();
         assert!(COURTESY.get().is_some(), "they went first");

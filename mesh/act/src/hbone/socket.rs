@@ -87,7 +87,7 @@ fn written(socket: &TcpStream, bytes: usize, write: impl FnOnce() -> io::Result<
     let mut length = None;
     let result = socket.try_io(Interest::WRITABLE, || {
         let written = write()?;
-        rest::said();
+        rest::said(written);
         length = Some(written);
         if written < bytes {
             // It has taken what it can: spare the call that would find that out.

@@ -205,7 +205,7 @@ mod tests {
         let (tell, told) = oneshot::channel();
         workers
             .spawn(0, move || async move {
-                rest::said();
+                rest::said(1);
                 let before = rest::unanswered();
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 tell.send((before, rest::unanswered())).unwrap();
