@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use act::config::{Change, Feed, Object, Origin};
+use act::config::{Change, Feed, Object};
 use decide::{entitle::extended, model::Identity, snapshot::Snapshot};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
@@ -115,7 +115,7 @@ impl Lookup {
 /// What these objects alone come to, under the same settings.
 fn translated(objects: Vec<Object>, snapshot: &Snapshot) -> Arc<Snapshot> {
     let (mut feed, reader) = Feed::new((*snapshot.mesh).clone());
-    let put = |object| Change::Put(Box::new(object), Origin::default());
+    let put = |object| Change::Put(Box::new(object), Arc::default());
     feed.apply(objects.into_iter().map(put).collect());
     reader.load()
 }

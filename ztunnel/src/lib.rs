@@ -10,5 +10,6 @@ pub mod cni;
 pub mod dns;
 pub mod handover;
 pub mod node;
+mod privileges;
 pub mod traffic;
 pub mod zds;

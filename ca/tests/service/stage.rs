@@ -30,7 +30,7 @@ use ca::{
     store::Directory,
 };
 use decide::{
-    model::{Capture, Fence, Identity, MeshSettings, Phase, PolicySet, WaypointKey, Workload},
+    model::{Capture, Fence, Identity, Labels, MeshSettings, Phase, PolicySet, WaypointKey, Workload},
     snapshot::Snapshot,
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
@@ -125,7 +125,7 @@ pub(crate) fn pod(uid: &str, account: &str, node: &str) -> Workload {
         node: node.into(),
         identity: identity(account),
         addresses: Vec::new(),
-        labels: Arc::default(),
+        labels: Labels::default(),
         owner: uid.into(),
         ports: Vec::new(),
         probed: Vec::new(),

@@ -10,7 +10,7 @@ use act::{
     telemetry::Metrics,
 };
 use decide::{
-    model::{Capture, Fence, Identity, MeshSettings, Phase, Workload},
+    model::{Capture, Fence, Identity, Labels, MeshSettings, Phase, Workload},
     snapshot::Snapshot,
 };
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ fn snapshot() -> Snapshot {
         node: "node-1".into(),
         identity: identity(name),
         addresses: vec![address.parse().expect("an address")],
-        labels: Arc::default(),
+        labels: Labels::default(),
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),

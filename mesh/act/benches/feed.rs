@@ -1,9 +1,9 @@
 //! What one object's change costs in a mesh of 100,000 pods and 10,000 Services: translated and published.
 //! `make bench`; compare runs on one machine, absolute times mean nothing elsewhere.
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
-use act::config::{Change, Feed, Object, Origin};
+use act::config::{Change, Feed, Object};
 use criterion::{Criterion, criterion_group, criterion_main};
 use decide::model::MeshSettings;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ const NAMESPACES: u32 = 500;
 
 fn put(value: &Value) -> Change {
     let object = Object::parse(value).expect("readable").expect("known");
-    Change::Put(Box::new(object), Origin::default())
+    Change::Put(Box::new(object), Arc::default())
 }
 
 /// A pod of one of 10,000 applications of ten pods each.

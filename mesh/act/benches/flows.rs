@@ -1,20 +1,21 @@
 //! What telling of a connection costs: labels are resolved once per label set, hashed once per connection, and not
 //! looked at again while it lives. `make microbench`; absolute times mean nothing elsewhere.
 
-use std::{collections::BTreeMap, hint::black_box, sync::Arc};
+use std::{hint::black_box, sync::Arc};
 
 use act::telemetry::{Connection, FlowLabels, FlowOptions, Outcome, Party, Reporter, Security};
 use criterion::{Criterion, criterion_group, criterion_main};
-use decide::model::{Addressed, Capture, Fence, Identity, Phase, ServiceKey, Workload};
+use decide::model::{Addressed, Capture, Fence, Identity, Labels, Phase, ServiceKey, Workload};
 
 fn party(index: usize) -> Party {
     let name: Arc<str> = format!("server-{index}").into();
     let identity = Identity::new("cluster.local", "shop", &name).expect("an identity");
-    let labels: BTreeMap<Arc<str>, Arc<str>> = [
+    let labels: Labels = [
         ("app.kubernetes.io/name".into(), name.clone()),
         ("app.kubernetes.io/version".into(), "v1".into()),
     ]
-    .into();
+    .into_iter()
+    .collect();
     let workload = Workload {
         uid: name.clone(),
         name: name.clone(),
@@ -22,7 +23,7 @@ fn party(index: usize) -> Party {
         node: "node-1".into(),
         identity: identity.clone(),
         addresses: Vec::new(),
-        labels: Arc::new(labels),
+        labels,
         owner: name,
         ports: Vec::new(),
         probed: Vec::new(),

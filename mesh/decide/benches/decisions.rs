@@ -2,7 +2,6 @@
 //! `make microbench`; compare runs on one machine, absolute times mean nothing elsewhere.
 
 use std::{
-    collections::BTreeMap,
     hint::black_box,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -12,8 +11,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use decide::{
     hop::hop,
     model::{
-        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, Locality, MeshSettings, ObjectRef, Phase, Policy,
-        PolicySet, Rule, Service, ServiceKey, ServicePort, Source, StringMatch, Tiers, Workload,
+        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, Labels, Locality, MeshSettings, ObjectRef, Phase,
+        Policy, PolicySet, Rule, Service, ServiceKey, ServicePort, Source, StringMatch, Tiers, Workload,
     },
     pick::Choice,
     snapshot::Snapshot,
@@ -40,7 +39,7 @@ fn workload(index: u32, policies: &Arc<PolicySet>) -> Arc<Workload> {
         node: format!("node-{}", index % 1000).into(),
         identity: Identity::new("cluster.local", &namespace, "default").expect("well-formed"),
         addresses: vec![address(index)],
-        labels: Arc::new(BTreeMap::new()),
+        labels: Labels::default(),
         owner: "deployment".into(),
         ports: Vec::new(),
         probed: Vec::new(),

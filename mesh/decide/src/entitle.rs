@@ -188,12 +188,10 @@ fn node_may_hold(node: &Arc<str>, wanted: &Identity, snapshot: &Snapshot) -> Res
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Fence, MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
+    use crate::model::{Fence, Labels, MeshSettings, PolicySet, Waypoint, WaypointFor, WaypointKey};
 
     fn identity(namespace: &str, account: &str) -> Identity {
         Identity::new("cluster.local", namespace, account).unwrap()
@@ -214,7 +212,7 @@ mod tests {
             node: node.into(),
             identity: identity("shop", account),
             addresses: Vec::new(),
-            labels: Arc::new(BTreeMap::new()),
+            labels: Labels::default(),
             owner: uid.into(),
             ports: Vec::new(),
             probed: Vec::new(),

@@ -16,9 +16,10 @@ use act::{
 };
 use decide::{
     model::{
-        Action, AppliedPolicy, Backend, BoundWaypoint, Capture, Endpoint, Fence, HttpRoute, Identity, MeshSettings,
-        ObjectRef, Operation, PathMatch, Phase, Policy, PolicySet, Refusal, RouteMatch, RouteRule, Rule, Service,
-        ServiceKey, ServicePort, Source, StringMatch, Waypoint as WaypointObject, WaypointFor, WaypointKey, Workload,
+        Action, AppliedPolicy, Backend, BoundWaypoint, Capture, Endpoint, Fence, HttpRoute, Identity, Labels,
+        MeshSettings, ObjectRef, Operation, PathMatch, Phase, Policy, PolicySet, Refusal, RouteMatch, RouteRule, Rule,
+        Service, ServiceKey, ServicePort, Source, StringMatch, Waypoint as WaypointObject, WaypointFor, WaypointKey,
+        Workload,
     },
     snapshot::Snapshot,
 };
@@ -313,7 +314,7 @@ pub(super) fn pod(name: &str, account: &str, address: &str) -> Workload {
         node: "node-1".into(),
         identity: identity(account),
         addresses: vec![address.parse().unwrap()],
-        labels: Arc::default(),
+        labels: Labels::default(),
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),

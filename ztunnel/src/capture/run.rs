@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Agent, AgentOptions, Cluster, Command, Host, Namespaces, Options, Sandboxes, Tally, check};
 use crate::{
     cni::{self, CAPTURE, Installer, Known, Server},
+    privileges::{self, Capability, NET_ADMIN, SYS_ADMIN, SYS_PTRACE},
     zds::{self, Announcements},
 };
 
@@ -183,26 +184,10 @@ fn namespaces(options: &AgentOptions) -> Result<Namespaces, Failure> {
 
 /// Says at once what would fail at every pod.
 fn privileged(namespaces: &Namespaces) -> Result<(), Failure> {
-    // other processes' namespaces are opened as a debugger would
-    let debugs = matches!(namespaces, Namespaces::Node(_)).then_some((19, "CAP_SYS_PTRACE"));
-    let missing: Vec<&str> = [(21, "CAP_SYS_ADMIN"), (12, "CAP_NET_ADMIN")]
-        .into_iter()
-        .chain(debugs)
-        .filter(|(bit, _)| effective_capabilities().is_some_and(|held| held & (1 << bit) == 0))
-        .map(|(_, name)| name)
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Failure(format!(
-        "the privilege {} is missing: run weft-cni as root, or give it the capability",
-        missing.join(" and ")
-    )))
-}
-
-/// `CapEff` of `/proc/self/status`; `None` when it cannot be read.
-fn effective_capabilities() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(held.trim(), 16).ok()
+    let needed: &[Capability] = match namespaces {
+        // Other processes' namespaces are opened as a debugger would.
+        Namespaces::Node(_) => &[SYS_ADMIN, NET_ADMIN, SYS_PTRACE],
+        Namespaces::Directory(_) => &[SYS_ADMIN, NET_ADMIN],
+    };
+    privileges::require("weft-cni", needed)
 }

@@ -109,7 +109,7 @@ pub fn is_wanted(workload: &Workload) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use decide::model::{Capture, Fence, Identity, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
+    use decide::model::{Capture, Fence, Identity, Labels, MeshSettings, MtlsMode, MtlsRules, PolicySet, Problem};
 
     use super::*;
 
@@ -122,7 +122,7 @@ pub(super) mod tests {
             node: node.into(),
             identity: Identity::new("cluster.local", "shop", "cart").unwrap(),
             addresses: vec![],
-            labels: Arc::default(),
+            labels: Labels::default(),
             owner: uid.into(),
             ports: vec![],
             probed: Vec::new(),

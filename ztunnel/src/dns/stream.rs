@@ -77,7 +77,7 @@ mod tests {
 
     use act::{config::Reader, net::Netns};
     use decide::{
-        model::{Capture, Fence, Identity, MeshSettings, Phase, Workload},
+        model::{Capture, Fence, Identity, Labels, MeshSettings, Phase, Workload},
         snapshot::Snapshot,
     };
     use hickory_proto::{
@@ -106,7 +106,7 @@ mod tests {
             node: "n1".into(),
             identity: Identity::new("cluster.local", "shop", "cart").unwrap(),
             addresses: vec![],
-            labels: Arc::default(),
+            labels: Labels::default(),
             owner: "pod".into(),
             ports: vec![],
             probed: vec![],

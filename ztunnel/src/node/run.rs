@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{NodePods, Options, Settings, proof};
 use crate::{
     handover::{self, Elders, Place},
+    privileges::{self, NET_ADMIN, SYS_ADMIN},
     traffic::TrafficOptions,
     zds,
 };
@@ -48,6 +49,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn live(options: &Options) -> Result<(), Failure> {
+    privileges::require("ztunnel", &[SYS_ADMIN, NET_ADMIN])?;
     let logs = options.log.start()?;
     let measured = options.flows.install();
     let stop = shutdown()?;

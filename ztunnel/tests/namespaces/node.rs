@@ -9,7 +9,7 @@ use std::{
 use act::{config::Reader, process::Readiness};
 use decide::{
     model::{
-        Action, AppliedPolicy, Capture, Datagrams, Exclusions, ExternalService, Fence, Identity, MeshSettings,
+        Action, AppliedPolicy, Capture, Datagrams, Exclusions, ExternalService, Fence, Identity, Labels, MeshSettings,
         MtlsMode, MtlsRules, ObjectRef, Operation, Phase, Policy, PolicySet, PortMatch, Rule, Workload,
     },
     snapshot::Snapshot,
@@ -152,7 +152,7 @@ pub fn workload(pod: &PodNet, capture: Capture, mode: MtlsMode) -> Workload {
         node: "n1".into(),
         identity: Identity::new("cluster.local", "shop", "cart").unwrap(),
         addresses: vec![pod.v4],
-        labels: Arc::default(),
+        labels: Labels::default(),
         owner: pod.uid.into(),
         ports: vec![],
         probed: Vec::new(),

@@ -17,8 +17,9 @@ use act::{
 };
 use decide::{
     model::{
-        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, MeshSettings, ObjectRef, Phase, Policy, PolicySet,
-        Rule, Service, ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload, ports,
+        Action, AppliedPolicy, Capture, Endpoint, Fence, Identity, Labels, MeshSettings, ObjectRef, Phase, Policy,
+        PolicySet, Rule, Service, ServiceKey, ServicePort, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey,
+        Workload, ports,
     },
     snapshot::Snapshot,
 };
@@ -296,7 +297,7 @@ pub(crate) fn pod(name: &str, address: &str) -> Workload {
             .parse()
             .expect("an identity"),
         addresses: vec![ip(address)],
-        labels: Arc::default(),
+        labels: Labels::default(),
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),

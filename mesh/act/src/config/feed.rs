@@ -1,5 +1,7 @@
 //! The one writer of snapshots.
 
+use std::sync::Arc;
+
 use decide::model::{MeshSettings, ObjectRef, Problem};
 
 use super::{Object, Origin, Reader, background::give_way, reader::Publisher, translate::Translation};
@@ -8,7 +10,7 @@ use super::{Object, Origin, Reader, background::give_way, reader::Publisher, tra
 #[derive(Debug, Clone)]
 pub enum Change {
     /// This object is there now, as told; replaces what had its name.
-    Put(Box<Object>, Origin),
+    Put(Box<Object>, Arc<Origin>),
     /// This object is gone, and with it everything said about it.
     Delete(ObjectRef),
     /// Something stands in the source that is no object of ours, and why. The last good object stays, but only
@@ -58,7 +60,7 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     use super::*;
 
@@ -66,7 +68,7 @@ mod tests {
         let value =
             serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop"}});
         let object = Object::parse(&value).expect("readable").expect("known");
-        Change::Put(Box::new(object), Origin::default())
+        Change::Put(Box::new(object), Arc::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -98,7 +98,7 @@ pub fn baggage(workload: &Workload) -> Option<HeaderValue> {
     } else {
         "k8s.deployment.name"
     };
-    let label = |names: &[&str]| names.iter().find_map(|name| workload.labels.get(*name)).cloned();
+    let label = |names: &[&str]| names.iter().find_map(|name| workload.labels.get(name)).cloned();
     let service = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let version = label(&[
         "service.istio.io/canonical-revision",

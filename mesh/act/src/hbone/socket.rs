@@ -113,3 +113,22 @@ pub(super) fn finish(socket: &TcpStream) -> io::Result<()> {
         shut => shut,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_sent_counts_as_said_before_the_thread_rests() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        socket.writable().await.unwrap();
+        let before = rest::unanswered();
+        assert_eq!(write(&socket, b"one").unwrap(), Some(3));
+        let two = [IoSlice::new(b"t"), IoSlice::new(b"wo")];
+        assert_eq!(write_slices(&socket, &two).unwrap(), Some(3));
+        assert_eq!(rest::unanswered(), before + 2);
+    }
+}

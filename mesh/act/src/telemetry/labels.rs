@@ -226,7 +226,7 @@ impl Party {
         let workload = self.workload.as_deref();
         let label = |names: [&str; 3]| {
             let labels = &workload?.labels;
-            names.iter().find_map(|name| labels.get(*name)).cloned()
+            names.iter().find_map(|name| labels.get(name)).cloned()
         };
         let owner = workload.map(|it| it.owner.clone());
         let canonical = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];

@@ -1,8 +1,10 @@
 //! Where a node is.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
+
+use super::Labels;
 
 /// The label that tells a zone (Kubernetes' well-known labels).
 pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
@@ -20,7 +22,7 @@ pub struct Locality {
 
 impl Locality {
     /// What labels tell, those of a node or of a pod; an empty one tells nothing.
-    pub fn of(labels: &BTreeMap<Arc<str>, Arc<str>>) -> Self {
+    pub fn of(labels: &Labels) -> Self {
         let told = |label: &str| labels.get(label).filter(|value| !value.is_empty()).cloned();
         Self {
             zone: told(ZONE),

@@ -5,6 +5,7 @@ mod addressed;
 mod exclusions;
 mod external;
 mod identity;
+mod labels;
 mod locality;
 mod mesh;
 mod policy;
@@ -21,6 +22,7 @@ pub use external::{
     EXTERNAL_SERVICE, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Resolution, Visibility,
 };
 pub use identity::{Identity, NotAnIdentity};
+pub use labels::Labels;
 pub use locality::Locality;
 pub(crate) use locality::{REGION, ZONE};
 pub use mesh::{Datagrams, MeshSettings, OutboundPolicy, SameNode};

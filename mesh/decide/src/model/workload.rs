@@ -1,10 +1,10 @@
 //! Workloads: what runs, and where.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use serde::Serialize;
 
-use super::{Identity, PolicySet, ServiceKey, WaypointKey};
+use super::{Identity, Labels, PolicySet, ServiceKey, WaypointKey};
 
 /// A pod as the mesh sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -22,7 +22,7 @@ pub struct Workload {
     /// Its addresses, up to one per family.
     pub addresses: Vec<IpAddr>,
     /// Pod labels, for selectors and telemetry.
-    pub labels: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+    pub labels: Labels,
     /// Name of what made the pod (a Deployment, Job …), else the pod's own: telemetry's `workload`.
     pub owner: Arc<str>,
     /// Named container ports.

@@ -4,9 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::Snapshot;
 use crate::model::{
-    BoundWaypoint, Capture, Endpoint, ExternalService, Fence, Identity, MeshSettings, Phase, PolicySet, Resolution,
-    Service, ServiceKey, ServicePort, Visibility, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey, Workload,
-    ports,
+    BoundWaypoint, Capture, Endpoint, ExternalService, Fence, Identity, Labels, MeshSettings, Phase, PolicySet,
+    Resolution, Service, ServiceKey, ServicePort, Visibility, Waypoint, WaypointEndpoint, WaypointFor, WaypointKey,
+    Workload, ports,
 };
 
 /// A captured, ready pod on `node-1`, running as the service account of its own name.
@@ -18,7 +18,7 @@ pub(crate) fn pod(namespace: &str, name: &str, address: &str) -> Workload {
         node: "node-1".into(),
         identity: Identity::new("cluster.local", namespace, name).expect("an identity"),
         addresses: vec![ip(address)],
-        labels: Arc::default(),
+        labels: Labels::default(),
         owner: name.into(),
         ports: Vec::new(),
         probed: Vec::new(),

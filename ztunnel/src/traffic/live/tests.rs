@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use decide::{
-    model::{Action, AppliedPolicy, Capture, Fence, MeshSettings, ObjectRef, Phase, Policy, Rule},
+    model::{Action, AppliedPolicy, Capture, Fence, Labels, MeshSettings, ObjectRef, Phase, Policy, Rule},
     snapshot::Snapshot,
 };
 
@@ -18,7 +18,7 @@ pub(super) fn pod(policies: &Arc<PolicySet>) -> Workload {
         node: "node-1".into(),
         identity: Identity::new("cluster.local", "shop", "server").expect("an identity"),
         addresses: vec!["10.1.0.2".parse().expect("an address")],
-        labels: Arc::default(),
+        labels: Labels::default(),
         owner: "server".into(),
         ports: Vec::new(),
         probed: Vec::new(),

@@ -40,14 +40,14 @@ pub struct Admission {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ruling {
     /// As it is, with defaults; what is unknown in it is told with its origin.
-    Admitted(Object, Origin),
+    Admitted(Object, Arc<Origin>),
     /// Not: the last good version stays.
     Refused {
         /// Why not; at least one.
-        problems: Vec<Problem>,
+        problems: Box<[Problem]>,
         /// What holds where there is no good version: a policy that is not understood must not mean that there
         /// is none. Never wider than any reading of what was written.
-        stand_in: Option<(Object, Origin)>,
+        stand_in: Option<(Object, Arc<Origin>)>,
     },
 }
 
@@ -104,7 +104,7 @@ pub fn admit(document: Document, file: &Arc<str>) -> Option<Admission> {
     let mut hearing = Hearing {
         object: kind.name(&value, &place, unread.is_none()),
         origin: Origin {
-            lines: Arc::new(kind.kept_lines(lines)),
+            lines: kind.kept_lines(lines),
             place: Some(place.clone()),
             problems: Vec::new(),
         },
@@ -281,7 +281,7 @@ impl Hearing {
                     problems,
                     ..self.origin
                 };
-                return (Ruling::Admitted(object, origin), self.object);
+                return (Ruling::Admitted(object, Arc::new(origin)), self.object);
             }
             Ok(_) => {}
             Err(error) if self.faults.iter().any(|fault| fault.field == error.field) => {}
@@ -308,8 +308,9 @@ impl Hearing {
                 problems: problems.clone(),
                 ..self.origin
             };
-            (object, origin)
+            (object, Arc::new(origin))
         });
+        let problems = problems.into();
         (Ruling::Refused { problems, stand_in }, self.object)
     }
 

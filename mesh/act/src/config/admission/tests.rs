@@ -25,16 +25,16 @@ fn ours(kind: &str, spec: &str) -> String {
     format!("{{apiVersion: weft.dev/v1alpha1, kind: {kind}, metadata: {name}, spec: {spec}}}")
 }
 
-fn admitted(text: &str) -> (Object, Origin) {
+fn admitted(text: &str) -> (Object, Arc<Origin>) {
     match one(text).ruling {
         Ruling::Admitted(object, origin) => (object, origin),
         Ruling::Refused { problems, .. } => panic!("{text}: {problems:?}"),
     }
 }
 
-fn refused(text: &str) -> (Vec<Problem>, Option<(Object, Origin)>) {
+fn refused(text: &str) -> (Vec<Problem>, Option<(Object, Arc<Origin>)>) {
     match one(text).ruling {
-        Ruling::Refused { problems, stand_in } => (problems, stand_in),
+        Ruling::Refused { problems, stand_in } => (problems.into(), stand_in),
         Ruling::Admitted(object, _) => panic!("{text}: admitted {object:?}"),
     }
 }

@@ -1,7 +1,7 @@
 //! Which files define which object, and what the feed has been told of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     path::Path,
     sync::Arc,
 };
@@ -21,22 +21,28 @@ use crate::config::{
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     files: HashMap<Arc<Path>, Arc<[Arc<Admission>]>>,
-    /// Files in order and the index in each.
-    claims: HashMap<ObjectRef, Few<(Arc<Path>, usize)>>,
-    told: BTreeMap<ObjectRef, Told>,
+    objects: BTreeMap<ObjectRef, Claimed>,
+}
+
+/// One object.
+#[derive(Debug, Default)]
+struct Claimed {
+    /// What defines it: files in order and the index in each.
+    by: Few<(Arc<Path>, usize)>,
+    told: Told,
 }
 
 /// What the feed has been told of one object.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Told {
     held: Option<Held>,
-    rejected: Vec<Problem>,
+    rejected: Box<[Problem]>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 struct Held {
     object: Object,
-    origin: Origin,
+    origin: Arc<Origin>,
     /// Not what somebody wrote: what holds while that is refused.
     stand_in: bool,
 }
@@ -52,14 +58,14 @@ impl Claims {
                 pair.is_some_and(|(before, now)| Arc::ptr_eq(before, now))
             };
             for (index, admission) in before.iter().enumerate().filter(|(index, _)| !kept(*index)) {
-                if let Some(claims) = self.claims.get_mut(&admission.object) {
-                    claims.remove(&(file.clone(), index));
+                if let Some(claimed) = self.objects.get_mut(&admission.object) {
+                    claimed.by.remove(&(file.clone(), index));
                 }
                 touched.insert(admission.object.clone());
             }
             for (index, admission) in now.iter().enumerate().filter(|(index, _)| !kept(*index)) {
-                let claims = self.claims.entry(admission.object.clone()).or_default();
-                claims.insert((file.clone(), index));
+                let claimed = self.objects.entry(admission.object.clone()).or_default();
+                claimed.by.insert((file.clone(), index));
                 touched.insert(admission.object.clone());
             }
             if now.is_empty() {
@@ -76,37 +82,60 @@ impl Claims {
         let mut changes = Vec::new();
         for object in touched {
             give_way();
-            let before = self.told.remove(&object).unwrap_or_default();
-            let now = self.judge(&object, &before);
-            tell(&object, &before, &now, &mut changes);
-            if now != Told::default() {
-                self.told.insert(object, now);
-            } else if self.claims.get(&object).is_some_and(Few::is_empty) {
-                self.claims.remove(&object);
-            }
+            let claimed = self.objects.get(&object);
+            let now = claimed.map(|claimed| self.judge(&object, claimed)).unwrap_or_default();
+            self.tell(object, now, &mut changes);
         }
         changes
     }
 
-    /// What is to be told of something that is no object: a file, the directory.
+    /// What is to be told of something that is no object: a file, the directory. The log tells it, too: who reads it wonders
+    /// why the process is not ready.
     pub(super) fn trouble(&mut self, object: ObjectRef, trouble: Option<Problem>) -> Vec<Change> {
+        let before = self.objects.get(&object).and_then(|known| known.told.rejected.first());
+        match (before, &trouble) {
+            (before, Some(trouble)) if before != Some(trouble) => tracing::warn!("{trouble}"),
+            (Some(_), None) => tracing::info!("{object} can be read"),
+            _ => {}
+        }
         let mut changes = Vec::new();
-        let before = self.told.remove(&object).unwrap_or_default();
         let now = Told {
             held: None,
             rejected: trouble.into_iter().collect(),
         };
-        tell(&object, &before, &now, &mut changes);
-        if now != Told::default() {
-            self.told.insert(object, now);
-        }
+        self.tell(object, now, &mut changes);
         changes
     }
 
+    /// Tells what holds of an object now; one that nobody defines and nothing was told of is forgotten.
+    fn tell(&mut self, object: ObjectRef, now: Told, changes: &mut Vec<Change>) {
+        let claimed = self.objects.entry(object);
+        match claimed {
+            Entry::Vacant(_) if now == Told::default() => {}
+            Entry::Vacant(unknown) => {
+                tell(unknown.key(), &Told::default(), &now, changes);
+                unknown.insert(Claimed {
+                    by: Few::default(),
+                    told: now,
+                });
+            }
+            Entry::Occupied(mut known) => {
+                tell(known.key(), &known.get().told, &now, changes);
+                if known.get().by.is_empty() && now == Told::default() {
+                    known.remove();
+                } else {
+                    known.get_mut().told = now;
+                }
+            }
+        }
+    }
+
     /// What holds of an object: its first definition by file and line.
-    fn judge(&self, object: &ObjectRef, before: &Told) -> Told {
-        let claims = self.claims.get(object).into_iter().flat_map(Few::iter);
-        let mut admissions = claims.filter_map(|(file, index)| self.files.get(file)?.get(*index).map(|it| &**it));
+    fn judge(&self, object: &ObjectRef, claimed: &Claimed) -> Told {
+        let Claimed { by, told: before } = claimed;
+        let mut admissions = by
+            .iter()
+            .filter_map(|(file, index)| self.files.get(file)?.get(*index).map(|it| &**it));
         let Some(first) = admissions.next() else {
             return Told::default();
         };
@@ -115,17 +144,20 @@ impl Claims {
             Ruling::Admitted(admitted, origin) => Told {
                 held: Some(Held {
                     object: admitted.clone(),
-                    origin: with(origin, &[], repeated),
+                    origin: match &*repeated {
+                        [] => origin.clone(),
+                        _ => with(origin, &[], repeated).into(),
+                    },
                     stand_in: false,
                 }),
-                rejected: Vec::new(),
+                rejected: Box::default(),
             },
             Ruling::Refused { problems, stand_in } => {
                 let good = before.held.as_ref().filter(|held| !held.stand_in);
                 match (good, stand_in) {
                     (Some(good), _) => Told {
                         held: Some(good.clone()),
-                        rejected: so(problems, "The last good version stays.", repeated),
+                        rejected: so(problems, "The last good version stays.", repeated).into(),
                     },
                     (None, Some((stand_in, origin))) => {
                         let told = so(
@@ -136,15 +168,15 @@ impl Claims {
                         Told {
                             held: Some(Held {
                                 object: stand_in.clone(),
-                                origin: with(origin, &told, Vec::new()),
+                                origin: with(origin, &told, Vec::new()).into(),
                                 stand_in: true,
                             }),
-                            rejected: Vec::new(),
+                            rejected: Box::default(),
                         }
                     }
                     (None, None) => Told {
                         held: None,
-                        rejected: so(problems, "It is left out.", repeated),
+                        rejected: so(problems, "It is left out.", repeated).into(),
                     },
                 }
             }
@@ -154,23 +186,22 @@ impl Claims {
 
 /// The changes from what was told to what is to be told.
 fn tell(object: &ObjectRef, before: &Told, now: &Told, changes: &mut Vec<Change>) {
-    let mut rejected = &before.rejected;
-    let nothing = Vec::new();
+    let mut rejected = &*before.rejected;
     match (&before.held, &now.held) {
         (Some(_), None) => {
             changes.push(Change::Delete(object.clone()));
-            rejected = &nothing;
+            rejected = &[];
         }
         (before, Some(held)) if before.as_ref() != Some(held) => {
             if !rejected.is_empty() {
                 changes.push(Change::Accept(object.clone()));
-                rejected = &nothing;
+                rejected = &[];
             }
             changes.push(Change::Put(Box::new(held.object.clone()), held.origin.clone()));
         }
         _ => {}
     }
-    if *rejected == now.rejected {
+    if *rejected == *now.rejected {
         return;
     }
     if !rejected.is_empty() {
@@ -179,6 +210,7 @@ fn tell(object: &ObjectRef, before: &Told, now: &Told, changes: &mut Vec<Change>
     changes.extend(now.rejected.iter().cloned().map(Change::Reject));
 }
 
+/// An origin with problems in place of its own, if there are any, and with more.
 fn with(origin: &Origin, instead: &[Problem], more: Vec<Problem>) -> Origin {
     let mut origin = origin.clone();
     if !instead.is_empty() {

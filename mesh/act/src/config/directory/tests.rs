@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(20);
 /// What a listener has been told.
 #[derive(Debug, Default)]
 struct Heard {
-    objects: BTreeMap<ObjectRef, (Object, Origin)>,
+    objects: BTreeMap<ObjectRef, (Object, Arc<Origin>)>,
     rejected: BTreeMap<ObjectRef, Vec<Problem>>,
     complete: bool,
     deleted: Vec<String>,
@@ -730,4 +730,53 @@ proptest! {
         prop_assert_eq!(&desk.heard.rejected, &fresh.rejected);
         prop_assert!(desk.heard.complete);
     }
+}
+
+/// What is logged by this thread meanwhile.
+fn logged(work: impl FnOnce()) -> Vec<String> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || Lines(writer.clone()));
+    tracing::subscriber::with_default(log.finish(), work);
+    let written = lines.lock().expect("whole").clone();
+    let text = String::from_utf8(written).expect("text");
+    text.lines().map(str::to_owned).collect()
+}
+
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("whole").write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_in_the_log_once_and_so_is_its_end() {
+    let mut desk = Desk::new(&[("a.yaml", "kind: ["), ("b.yaml", "kind: Namespace")]);
+    let lines = logged(|| {
+        desk.look();
+        desk.look();
+        desk.write("b.yaml", "# nothing");
+        desk.look();
+        desk.write("a.yaml", "# nothing");
+        desk.look();
+        desk.look();
+    });
+    let [broken, mended] = lines.as_slice() else {
+        panic!("{lines:?}")
+    };
+    assert!(broken.contains("WARN") && broken.contains("a.yaml:2"), "{broken}");
+    assert!(broken.contains("proxies that start refuse everything"), "{broken}");
+    assert!(
+        mended.contains("INFO") && mended.contains("a.yaml can be read"),
+        "{mended}"
+    );
 }

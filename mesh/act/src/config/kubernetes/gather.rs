@@ -189,7 +189,7 @@ impl Known {
 fn bad(
     before: Option<Held>,
     problems: &[Problem],
-    stand_in: Option<(Object, Origin)>,
+    stand_in: Option<(Object, Arc<Origin>)>,
     changes: &mut Vec<Change>,
 ) -> Held {
     let reject = |consequence: &str, changes: &mut Vec<Change>| {
@@ -202,7 +202,11 @@ fn bad(
         }
         (_, Some((object, origin))) => {
             let problems = so(problems, RESTRICTS);
-            changes.push(Change::Put(Box::new(object), Origin { problems, ..origin }));
+            let origin = Origin {
+                problems,
+                ..(*origin).clone()
+            };
+            changes.push(Change::Put(Box::new(object), Arc::new(origin)));
             Held::StandIn
         }
         (_, None) => {

@@ -1,5 +1,7 @@
 //! One object of the API server, read.
 
+use std::sync::Arc;
+
 use decide::model::{ObjectRef, Problem};
 use serde_json::Value;
 
@@ -7,16 +9,16 @@ use super::scope::Kind;
 use crate::config::{
     admission::{self, Ruling},
     background::give_way,
-    objects::{Object, Origin},
+    objects::{Object, Origin, word},
 };
 
 /// What was read of one object.
 #[derive(Debug, PartialEq)]
 pub(super) enum Read {
     /// It can be taken.
-    Good(ObjectRef, Object, Origin),
+    Good(ObjectRef, Object, Arc<Origin>),
     /// It cannot: why, and what holds where there is no good version.
-    Bad(ObjectRef, Vec<Problem>, Option<(Object, Origin)>),
+    Bad(ObjectRef, Box<[Problem]>, Option<(Object, Arc<Origin>)>),
 }
 
 impl Read {
@@ -48,11 +50,11 @@ pub(super) fn read(kind: &Kind, value: Value) -> Read {
         place: None,
     };
     let wrong = match Object::parse(&value) {
-        Ok(Some(parsed)) => return Read::Good(object, parsed, Origin::default()),
+        Ok(Some(parsed)) => return Read::Good(object, parsed, Arc::default()),
         Ok(None) => problem("kind", "is of no kind that is read.", "Report this as a defect."),
         Err(error) => problem(&error.field, &error.what, &error.remedy),
     };
-    Read::Bad(object, vec![wrong], None)
+    Read::Bad(object, [wrong].into(), None)
 }
 
 /// As [`Object::key`] has it, also of what cannot be parsed: else what is gone would not be what was there.
@@ -64,8 +66,8 @@ fn name(kind: &Kind, value: &Value) -> ObjectRef {
         (_, namespace) => namespace,
     };
     ObjectRef {
-        kind: kind.kind.into(),
-        namespace: namespace.into(),
+        kind: word(kind.kind),
+        namespace: word(namespace),
         name: text("/metadata/name").into(),
     }
 }

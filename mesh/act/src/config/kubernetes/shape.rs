@@ -276,7 +276,9 @@ mod tests {
             let mut expected = Object::parse(&whole).expect("readable");
             if let Some(Object::Pod(pod)) = &mut expected {
                 let mut ours = (**pod).clone();
-                ours.metadata.annotations.retain(|key, _| key.starts_with("weft.dev/"));
+                let annotations = ours.metadata.annotations.iter();
+                let kept = annotations.filter(|(key, _)| key.starts_with("weft.dev/"));
+                ours.metadata.annotations = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
                 *pod = ours.into();
             }
             assert_eq!(Object::parse(&trimmed(shape, &whole)).expect("readable"), expected);

@@ -2,12 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{
     Metadata, Protocol,
     read::{FieldError, or_default, section},
+    word::{read_word, read_word_if_any},
 };
 
 /// `discovery.k8s.io/v1` EndpointSlice.
@@ -18,9 +19,9 @@ pub struct EndpointSlice {
     /// What its addresses are.
     pub address_type: AddressType,
     /// Its endpoints.
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
     /// Its ports, the same for each endpoint.
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
 }
 
 /// What the addresses of a slice are.
@@ -40,9 +41,9 @@ pub enum AddressType {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SliceEndpoint {
-    /// Its addresses, of which the first one counts (the others mean the same endpoint).
-    #[serde(default, deserialize_with = "or_default")]
-    addresses: Vec<Arc<str>>,
+    /// The first of its addresses, which counts (the others mean the same endpoint), if it is one.
+    #[serde(default, rename = "addresses", deserialize_with = "first_address")]
+    address: Option<IpAddr>,
     /// Its state.
     #[serde(default, deserialize_with = "or_default")]
     pub conditions: SliceConditions,
@@ -50,14 +51,14 @@ pub struct SliceEndpoint {
     #[serde(default)]
     pub target_ref: Option<SliceTarget>,
     /// Its node.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_word_if_any")]
     pub node_name: Option<Arc<str>>,
     /// Its zone.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_word_if_any")]
     pub zone: Option<Arc<str>>,
     /// Whose connections it is meant for.
     #[serde(default)]
-    pub hints: Option<SliceHints>,
+    pub hints: Option<Box<SliceHints>>,
 }
 
 /// State of an endpoint.
@@ -90,7 +91,7 @@ pub struct SliceHints {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SliceHint {
     /// Its name.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub name: Arc<str>,
 }
 
@@ -98,13 +99,13 @@ pub struct SliceHint {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SliceTarget {
     /// Its kind.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub kind: Arc<str>,
     /// Its namespace; empty: the slice's own.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub namespace: Arc<str>,
     /// Its name.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub name: Arc<str>,
 }
 
@@ -112,7 +113,7 @@ pub struct SliceTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SlicePort {
     /// Name of the Service's port; empty when unnamed.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub name: Arc<str>,
     /// Number; `None`: every port, which nobody can address by a Service.
     #[serde(default)]
@@ -129,9 +130,9 @@ struct Body {
     #[serde(default, deserialize_with = "or_default")]
     address_type: AddressType,
     #[serde(default, deserialize_with = "or_default")]
-    endpoints: Vec<SliceEndpoint>,
+    endpoints: Box<[SliceEndpoint]>,
     #[serde(default, deserialize_with = "or_default")]
-    ports: Vec<SlicePort>,
+    ports: Box<[SlicePort]>,
 }
 
 impl EndpointSlice {
@@ -188,8 +189,7 @@ impl EndpointSlice {
 impl SliceEndpoint {
     /// Its address.
     pub fn address(&self) -> Option<IpAddr> {
-        let first = self.addresses.first()?;
-        first.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+        self.address
     }
 
     /// Whether it terminates and still serves.
@@ -208,4 +208,10 @@ impl SliceEndpoint {
             .as_ref()
             .filter(|target| &*target.kind == "Pod" && !target.name.is_empty())
     }
+}
+
+fn first_address<'de, D: Deserializer<'de>>(input: D) -> Result<Option<IpAddr>, D::Error> {
+    let addresses: Vec<String> = or_default(input)?;
+    let first = addresses.first().and_then(|first| first.parse::<IpAddr>().ok());
+    Ok(first.map(|address| address.to_canonical()))
 }

@@ -1,13 +1,15 @@
 //! Gateway and ReferenceGrant of Gateway API.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
+use decide::model::Labels;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Metadata,
     read::{FieldError, or_default, section},
+    word::read_labels,
 };
 
 /// `gateway.networking.k8s.io/v1` Gateway.
@@ -84,8 +86,8 @@ pub enum FromNamespaces {
 #[serde(rename_all = "camelCase")]
 pub struct LabelSelector {
     /// Labels with these values.
-    #[serde(default, deserialize_with = "or_default")]
-    pub match_labels: BTreeMap<Arc<str>, Arc<str>>,
+    #[serde(default, deserialize_with = "read_labels")]
+    pub match_labels: Labels,
     /// Further requirements.
     #[serde(default, deserialize_with = "or_default")]
     pub match_expressions: Vec<Requirement>,
@@ -168,16 +170,13 @@ impl ReferenceGrant {
 
 impl LabelSelector {
     /// Whether labels satisfy all of it.
-    pub fn matches(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
-        self.match_labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-            && self.match_expressions.iter().all(|it| it.matches(labels))
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.match_labels.is_subset_of(labels) && self.match_expressions.iter().all(|it| it.matches(labels))
     }
 }
 
 impl Requirement {
-    fn matches(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+    fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         let listed = value.is_some_and(|value| self.values.contains(value));
         match &*self.operator {

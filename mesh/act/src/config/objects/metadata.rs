@@ -2,15 +2,18 @@
 
 use std::{
     cmp::Ordering,
-    collections::BTreeMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use decide::model::Labels;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-use super::read::{FieldError, or_default, section};
+use super::{
+    read::{FieldError, or_default, section},
+    word::{read_labels, read_word},
+};
 
 /// `metadata` of any object.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -20,20 +23,20 @@ pub struct Metadata {
     #[serde(default, deserialize_with = "or_default")]
     pub name: Arc<str>,
     /// Namespace; empty for cluster-scoped kinds, `default` if a namespaced object names none.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub namespace: Arc<str>,
     /// UID, if the source has one.
     #[serde(default)]
     pub uid: Option<Arc<str>>,
     /// Labels.
-    #[serde(default, deserialize_with = "or_default")]
-    pub labels: Arc<BTreeMap<Arc<str>, Arc<str>>>,
+    #[serde(default, deserialize_with = "read_labels")]
+    pub labels: Labels,
     /// Annotations.
-    #[serde(default, deserialize_with = "or_default")]
-    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    #[serde(default, deserialize_with = "read_labels")]
+    pub annotations: Labels,
     /// What made this object.
     #[serde(default, deserialize_with = "or_default")]
-    pub owner_references: Vec<OwnerReference>,
+    pub owner_references: Box<[OwnerReference]>,
     /// When it was created, if written.
     #[serde(default, rename = "creationTimestamp", deserialize_with = "time")]
     pub created: Option<SystemTime>,
@@ -46,8 +49,10 @@ pub struct Metadata {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct OwnerReference {
     /// Kind of the owner.
+    #[serde(deserialize_with = "read_word")]
     pub kind: Arc<str>,
     /// Its name.
+    #[serde(deserialize_with = "read_word")]
     pub name: Arc<str>,
     /// Whether it is the one that controls the object.
     #[serde(default, deserialize_with = "or_default")]

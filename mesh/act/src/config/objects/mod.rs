@@ -13,6 +13,7 @@ mod pod;
 mod probe;
 mod read;
 mod service;
+mod word;
 
 use std::sync::Arc;
 
@@ -30,12 +31,12 @@ pub use lines::FieldLines;
 pub use metadata::{Metadata, OwnerReference};
 pub use network_policy::NetworkPolicy;
 pub use pod::{
-    Container, ContainerPort, MIRROR, Pod, PodCondition, PodIp, PodPhase, PodSpec, PodStatus, Protocol, RestartPolicy,
-    is_static_uid,
+    Container, ContainerPort, MIRROR, Pod, PodIp, PodPhase, PodSpec, PodStatus, Protocol, RestartPolicy, is_static_uid,
 };
 pub use probe::{GrpcTarget, Handler, Lifecycle, Target};
 pub use read::FieldError;
 pub use service::{Service, ServicePort, ServiceSpec, ServiceType, TargetPort};
+pub(super) use word::word;
 
 /// An object of a kind we read.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +95,7 @@ pub struct Origin {
     /// File and line, from the directory source.
     pub place: Option<Place>,
     /// Lines of fields by path (`spec.rules[0]`), from the directory source, for problems found later.
-    pub lines: Arc<FieldLines>,
+    pub lines: FieldLines,
     /// What admission found wrong without refusing the object (fields we do not know).
     pub problems: Vec<Problem>,
 }
@@ -170,7 +171,7 @@ impl Object {
     pub fn key(&self) -> ObjectRef {
         let metadata = self.metadata();
         ObjectRef {
-            kind: self.kind().into(),
+            kind: word(self.kind()),
             namespace: metadata.namespace.clone(),
             name: metadata.name.clone(),
         }
@@ -221,19 +222,10 @@ impl Origin {
     /// Where a field stands: its own line, else that of the nearest field around it, else the object's.
     pub fn place_of(&self, field: &str) -> Option<Place> {
         let place = self.place.as_ref()?;
-        let mut path = field;
-        loop {
-            if let Some(line) = self.lines.of(path) {
-                return Some(Place {
-                    file: place.file.clone(),
-                    line,
-                });
-            }
-            match path.rfind(['.', '[']) {
-                Some(end) => path = path.get(..end)?,
-                None => return Some(place.clone()),
-            }
-        }
+        Some(Place {
+            file: place.file.clone(),
+            line: self.lines.around(field).unwrap_or(place.line),
+        })
     }
 }
 

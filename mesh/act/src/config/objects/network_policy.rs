@@ -1,7 +1,6 @@
 //! NetworkPolicy: only whom it selects. What it admits is the network's to judge, not ours.
 
-use std::{collections::BTreeMap, sync::Arc};
-
+use decide::model::Labels;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,7 +26,7 @@ impl NetworkPolicy {
     }
 
     /// Whether it selects a pod of its namespace with these labels; whatever is not understood selects.
-    pub fn selects(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+    pub fn selects(&self, labels: &Labels) -> bool {
         let Some(selector) = &self.selector else { return true };
         let mut selector = selector.clone();
         let known = |operator: &str| matches!(operator, "In" | "NotIn" | "Exists" | "DoesNotExist");
@@ -46,7 +45,7 @@ mod tests {
     fn selects(selector: &Value) -> bool {
         let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": {"name": "a", "namespace": "shop"}, "spec": {"podSelector": selector}});
-        let labels = BTreeMap::from([("app".into(), "web".into())]);
+        let labels = Labels::from_iter([("app".into(), "web".into())]);
         match Object::parse(&policy) {
             Ok(Some(Object::NetworkPolicy(policy))) => policy.selects(&labels),
             other => panic!("{other:?}"),

@@ -2,13 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{
     Metadata,
     probe::{Handler, Lifecycle},
     read::{FieldError, or_default, section},
+    word::read_word,
 };
 
 /// `v1` Pod.
@@ -27,20 +28,20 @@ pub struct Pod {
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
     /// Node it was scheduled to; empty before.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub node_name: Arc<str>,
     /// Service account; empty means `default`.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub service_account_name: Arc<str>,
     /// Whether it shares its node's network.
     #[serde(default, deserialize_with = "or_default")]
     pub host_network: bool,
     /// Its containers.
     #[serde(default, deserialize_with = "or_default")]
-    pub containers: Vec<Container>,
+    pub containers: Box<[Container]>,
     /// What runs before them, or beside them (sidecars).
     #[serde(default, deserialize_with = "or_default")]
-    pub init_containers: Vec<Container>,
+    pub init_containers: Box<[Container]>,
     /// Whether its containers are started again.
     #[serde(default, deserialize_with = "or_default")]
     pub restart_policy: RestartPolicy,
@@ -52,16 +53,16 @@ pub struct PodSpec {
 pub struct Container {
     /// Ports it names.
     #[serde(default, deserialize_with = "or_default")]
-    pub ports: Vec<ContainerPort>,
+    pub ports: Box<[ContainerPort]>,
     /// Whether it lives.
     #[serde(default)]
-    pub liveness_probe: Option<Handler>,
+    pub liveness_probe: Option<Box<Handler>>,
     /// Whether it is ready.
     #[serde(default)]
-    pub readiness_probe: Option<Handler>,
+    pub readiness_probe: Option<Box<Handler>>,
     /// Whether it has started.
     #[serde(default)]
-    pub startup_probe: Option<Handler>,
+    pub startup_probe: Option<Box<Handler>>,
     /// What the kubelet calls around its life.
     #[serde(default, deserialize_with = "or_default")]
     pub lifecycle: Lifecycle,
@@ -72,7 +73,7 @@ pub struct Container {
 #[serde(rename_all = "camelCase")]
 pub struct ContainerPort {
     /// Name; empty when unnamed.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub name: Arc<str>,
     /// Number.
     pub container_port: u16,
@@ -118,10 +119,10 @@ pub struct PodStatus {
     pub pod_ip: Option<IpAddr>,
     /// All addresses, the first one included.
     #[serde(default, rename = "podIPs", deserialize_with = "or_default")]
-    pub pod_ips: Vec<PodIp>,
-    /// Conditions.
-    #[serde(default, deserialize_with = "or_default")]
-    pub conditions: Vec<PodCondition>,
+    pub pod_ips: Box<[PodIp]>,
+    /// Whether its condition `Ready` is `True`, if it has that condition; the others decide nothing here.
+    #[serde(default, rename = "conditions", deserialize_with = "condition_ready")]
+    pub ready: Option<bool>,
 }
 
 /// `status.phase`.
@@ -143,14 +144,14 @@ pub struct PodIp {
 }
 
 /// One condition.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct PodCondition {
+#[derive(Deserialize)]
+struct Condition {
     /// Which, such as `Ready`.
     #[serde(rename = "type")]
-    pub kind: Arc<str>,
+    kind: String,
     /// `True`, `False` or `Unknown`.
     #[serde(default, deserialize_with = "or_default")]
-    pub status: Arc<str>,
+    status: String,
 }
 
 /// Written by the kubelet on the object that shows a static pod (mirror pod): the hash by which it runs.
@@ -217,9 +218,8 @@ impl Pod {
     /// Whether it is ready: its condition `Ready`; where nobody writes conditions, whether it runs; where
     /// nobody writes the phase either, whether it has an address.
     pub fn is_ready(&self) -> bool {
-        let condition = self.status.conditions.iter().find(|it| &*it.kind == "Ready");
-        match (condition, self.status.phase) {
-            (Some(condition), _) => &*condition.status == "True",
+        match (self.status.ready, self.status.phase) {
+            (Some(ready), _) => ready,
             (None, Some(phase)) => phase == PodPhase::Running,
             (None, None) => self.status.pod_ip.is_some() || !self.status.pod_ips.is_empty(),
         }
@@ -234,4 +234,10 @@ impl Pod {
             .find(|port| *port.name == *name && port.protocol == Protocol::Tcp)
             .map(|port| port.container_port)
     }
+}
+
+fn condition_ready<'de, D: Deserializer<'de>>(input: D) -> Result<Option<bool>, D::Error> {
+    let conditions: Vec<Condition> = or_default(input)?;
+    let ready = conditions.iter().find(|it| it.kind == "Ready");
+    Ok(ready.map(|it| it.status == "True"))
 }

@@ -49,10 +49,10 @@ pub struct GrpcTarget {
 pub struct Lifecycle {
     /// After it started.
     #[serde(default)]
-    pub post_start: Option<Handler>,
+    pub post_start: Option<Box<Handler>>,
     /// Before it is stopped.
     #[serde(default)]
-    pub pre_stop: Option<Handler>,
+    pub pre_stop: Option<Box<Handler>>,
 }
 
 impl Pod {

@@ -1,13 +1,15 @@
 //! `v1` Service.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
+use decide::model::Labels;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
     Metadata, Protocol,
     read::{FieldError, or_default, section},
+    word::{read_labels, read_word, read_word_if_any},
 };
 
 /// `v1` Service.
@@ -20,33 +22,48 @@ pub struct Service {
 }
 
 /// What a Service is.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceSpec {
+    /// Its cluster IPs, first one first, each once; none when headless.
+    cluster_ips: Box<[IpAddr]>,
+    /// Ports.
+    pub ports: Box<[ServicePort]>,
+    /// Labels of the pods behind it; empty: none, its EndpointSlices come from elsewhere.
+    pub selector: Labels,
+    /// Type.
+    pub kind: ServiceType,
+    /// Whether endpoints that are not ready get traffic.
+    pub publish_not_ready_addresses: bool,
+    /// `PreferClose`, `PreferSameZone` or `PreferSameNode`; empty, or one we do not know: no preference.
+    pub traffic_distribution: Arc<str>,
+    /// `Local`: only endpoints of the client's own node; else every one.
+    pub internal_traffic_policy: Arc<str>,
+    /// Whether endpoints of IPv4 and of IPv6 belong to it, where somebody tells.
+    families: Option<(bool, bool)>,
+}
+
+/// `spec` as it is written.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
     /// First cluster IP; `None` as text for a headless one.
     #[serde(default, rename = "clusterIP", deserialize_with = "or_default")]
     cluster_ip: String,
     /// All cluster IPs.
     #[serde(default, rename = "clusterIPs", deserialize_with = "or_default")]
     cluster_ips: Vec<String>,
-    /// Ports.
     #[serde(default, deserialize_with = "or_default")]
-    pub ports: Vec<ServicePort>,
-    /// Labels of the pods behind it; empty: none, its EndpointSlices come from elsewhere.
-    #[serde(default, deserialize_with = "or_default")]
-    pub selector: BTreeMap<Arc<str>, Arc<str>>,
-    /// Type.
+    ports: Box<[ServicePort]>,
+    #[serde(default, deserialize_with = "read_labels")]
+    selector: Labels,
     #[serde(default, rename = "type", deserialize_with = "or_default")]
-    pub kind: ServiceType,
-    /// Whether endpoints that are not ready get traffic.
+    kind: ServiceType,
     #[serde(default, deserialize_with = "or_default")]
-    pub publish_not_ready_addresses: bool,
-    /// `PreferClose`, `PreferSameZone` or `PreferSameNode`; empty, or one we do not know: no preference.
-    #[serde(default, deserialize_with = "or_default")]
-    pub traffic_distribution: Arc<str>,
-    /// `Local`: only endpoints of the client's own node; else every one.
-    #[serde(default, deserialize_with = "or_default")]
-    pub internal_traffic_policy: Arc<str>,
+    publish_not_ready_addresses: bool,
+    #[serde(default, deserialize_with = "read_word")]
+    traffic_distribution: Arc<str>,
+    #[serde(default, deserialize_with = "read_word")]
+    internal_traffic_policy: Arc<str>,
     /// `IPv4`, `IPv6` or both; empty where nobody tells.
     #[serde(default, deserialize_with = "or_default")]
     ip_families: Vec<String>,
@@ -69,7 +86,7 @@ pub enum ServiceType {
 #[serde(rename_all = "camelCase")]
 pub struct ServicePort {
     /// Name; empty when unnamed.
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "read_word")]
     pub name: Arc<str>,
     /// The port clients address.
     pub port: u16,
@@ -80,7 +97,7 @@ pub struct ServicePort {
     #[serde(default, deserialize_with = "or_default")]
     pub protocol: Protocol,
     /// What is spoken over it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_word_if_any")]
     pub app_protocol: Option<Arc<str>>,
 }
 
@@ -96,60 +113,66 @@ pub enum TargetPort {
 
 impl Service {
     pub(super) fn read(metadata: Metadata, object: &Value) -> Result<Self, FieldError> {
-        let service = Self {
-            metadata,
-            spec: section(object, "spec")?,
+        let written: Written = section(object, "spec")?;
+        let spec = ServiceSpec {
+            cluster_ips: written.addresses()?.into(),
+            families: written.families(),
+            ports: written.ports,
+            selector: written.selector,
+            kind: written.kind,
+            publish_not_ready_addresses: written.publish_not_ready_addresses,
+            traffic_distribution: written.traffic_distribution,
+            internal_traffic_policy: written.internal_traffic_policy,
         };
-        service.check_addresses()?;
-        Ok(service)
+        Ok(Self { metadata, spec })
     }
 
     /// Its cluster IPs, first one first, each once; none when headless or external.
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        let mut all: Vec<IpAddr> = Vec::new();
-        if self.spec.kind == ServiceType::ExternalName {
-            return all;
+    pub fn addresses(&self) -> &[IpAddr] {
+        match self.spec.kind {
+            ServiceType::ExternalName => &[],
+            _ => &self.spec.cluster_ips,
         }
-        for (_, written) in self.written_addresses() {
-            let Ok(address) = written.parse::<IpAddr>() else {
-                continue;
-            };
-            let address = address.to_canonical();
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-        all
     }
 
     /// Whether endpoints of this address' family belong to it: as `ipFamilies` says, else as its cluster IPs
     /// are, else every one.
     pub fn takes_family_of(&self, address: IpAddr) -> bool {
-        let families = &self.spec.ip_families;
-        let wanted = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-        if !families.is_empty() {
-            return families.iter().any(|family| family == wanted);
+        if let Some((v4, v6)) = self.spec.families {
+            return if address.is_ipv4() { v4 } else { v6 };
         }
         let own = self.addresses();
         own.is_empty() || own.iter().any(|it| it.is_ipv4() == address.is_ipv4())
     }
+}
 
-    fn check_addresses(&self) -> Result<(), FieldError> {
-        match self.written_addresses().find(|(_, it)| it.parse::<IpAddr>().is_err()) {
-            None => Ok(()),
-            Some((field, written)) => Err(FieldError::new(
-                field,
-                format!("{written:?} is no IP address."),
-                "Write an address, or None for a headless Service.",
-            )),
+impl Written {
+    fn addresses(&self) -> Result<Vec<IpAddr>, FieldError> {
+        let first = (String::from("spec.clusterIP"), &self.cluster_ip);
+        let all = self.cluster_ips.iter().enumerate();
+        let all = all.map(|(index, it)| (format!("spec.clusterIPs[{index}]"), it));
+        let mut addresses = Vec::new();
+        for (field, written) in std::iter::once(first).chain(all) {
+            if matches!(written.as_str(), "" | "None") {
+                continue;
+            }
+            let address: IpAddr = written.parse().map_err(|_| {
+                FieldError::new(
+                    field,
+                    format!("{written:?} is no IP address."),
+                    "Write an address, or None for a headless Service.",
+                )
+            })?;
+            let address = address.to_canonical();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
         }
+        Ok(addresses)
     }
 
-    fn written_addresses(&self) -> impl Iterator<Item = (String, &str)> {
-        let first = (String::from("spec.clusterIP"), self.spec.cluster_ip.as_str());
-        let all = self.spec.cluster_ips.iter().enumerate();
-        std::iter::once(first)
-            .chain(all.map(|(index, it)| (format!("spec.clusterIPs[{index}]"), it.as_str())))
-            .filter(|(_, it)| !matches!(*it, "" | "None"))
+    fn families(&self) -> Option<(bool, bool)> {
+        let told = |family| self.ip_families.iter().any(|it| it == family);
+        (!self.ip_families.is_empty()).then(|| (told("IPv4"), told("IPv6")))
     }
 }

@@ -163,11 +163,9 @@ fn a_field_is_placed_at_the_nearest_line_known() {
             file: "shop.yaml".into(),
             line: 3,
         }),
-        lines: Arc::new(
-            [("spec.rules[0]".to_owned(), 9), ("spec".to_owned(), 7)]
-                .into_iter()
-                .collect(),
-        ),
+        lines: [("spec.rules[0]".to_owned(), 9), ("spec".to_owned(), 7)]
+            .into_iter()
+            .collect(),
         problems: Vec::new(),
     };
     for (field, line) in [

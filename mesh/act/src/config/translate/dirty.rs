@@ -236,7 +236,7 @@ impl Translation {
             .extend(self.services_of_routes.referrers(name).cloned());
         let targeting = self.policies.targeting_names(TargetKind::Service, name);
         self.dirty.policy_problems.extend(targeting.cloned());
-        for address in versions.iter().flat_map(|service| service.addresses()) {
+        for address in versions.iter().flat_map(|service| service.addresses().iter().copied()) {
             self.dirty.service_addresses.insert(address);
             let claims = self.store.service_addresses.all(&address);
             self.dirty.services.extend(claims.map(|claim| claim.2.clone()));

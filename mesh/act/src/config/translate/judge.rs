@@ -61,7 +61,7 @@ impl Translation {
                 applied.add(policy, Some(ports));
             }
         }
-        if let Some((key, _)) = &binding.standing {
+        if let Some((key, _)) = binding.standing.as_deref() {
             let gateway = Name::new(&key.namespace, key.name.clone());
             for policy in self.policies.targeting(TargetKind::Gateway, &gateway) {
                 applied.add(policy, None);
@@ -127,10 +127,13 @@ impl Applied {
 
 fn bound_waypoints(binding: &Binding, services: &[(&[u16], &ServiceState)]) -> Vec<BoundWaypoint> {
     let mut bound: BTreeMap<WaypointKey, (Identity, Ports)> = BTreeMap::new();
-    let of_services = services
-        .iter()
-        .filter_map(|(ports, state)| Some((state.binding.standing.as_ref()?, Some(ports.iter().copied().collect()))));
-    let own = binding.standing.iter().map(|standing| (standing, None));
+    let of_services = services.iter().filter_map(|(ports, state)| {
+        Some((
+            state.binding.standing.as_deref()?,
+            Some(ports.iter().copied().collect()),
+        ))
+    });
+    let own = binding.standing.as_deref().into_iter().map(|standing| (standing, None));
     for ((key, identity), ports) in own.chain(of_services) {
         match bound.get_mut(key) {
             None => drop(bound.insert(key.clone(), (identity.clone(), ports))),

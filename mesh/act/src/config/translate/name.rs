@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use decide::model::{ObjectRef, ServiceKey, WaypointKey};
 
-use crate::config::objects::Metadata;
+use crate::config::objects::{Metadata, word};
 
 /// Namespace and name of an object; the namespace of a cluster-scoped one is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ impl Name {
 
     pub(super) fn object(&self, kind: &str) -> ObjectRef {
         ObjectRef {
-            kind: kind.into(),
+            kind: word(kind),
             namespace: self.namespace.clone(),
             name: self.name.clone(),
         }

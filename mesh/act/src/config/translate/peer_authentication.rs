@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use decide::model::{Decider, MtlsMode, MtlsRules, ObjectRef};
+use decide::model::{Decider, Labels, MtlsMode, MtlsRules, ObjectRef};
 
 use super::{name::Name, selector::Selector, written::Field};
 use crate::config::objects::{FieldError, Metadata, Written};
@@ -74,12 +74,7 @@ impl PeerAuthentications {
     }
 
     /// What binds a pod with these labels.
-    pub(super) fn resolve(
-        &self,
-        root: &Arc<str>,
-        namespace: &Arc<str>,
-        labels: &BTreeMap<Arc<str>, Arc<str>>,
-    ) -> Resolved {
+    pub(super) fn resolve(&self, root: &Arc<str>, namespace: &Arc<str>, labels: &Labels) -> Resolved {
         let mut mtls = MtlsRules::default();
         if root != namespace {
             self.oldest_of_namespace(root)

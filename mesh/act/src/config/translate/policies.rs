@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use decide::model::Policy;
+use decide::model::{Labels, Policy};
 
 use super::{
     name::Name,
@@ -94,7 +94,7 @@ impl Policies {
     pub(super) fn selecting<'a>(
         &'a self,
         namespace: &'a Arc<str>,
-        labels: &'a BTreeMap<Arc<str>, Arc<str>>,
+        labels: &'a Labels,
     ) -> impl Iterator<Item = &'a Arc<CompiledPolicy>> {
         self.all
             .range(Name::new(namespace, "")..)

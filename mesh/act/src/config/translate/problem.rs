@@ -29,7 +29,8 @@ pub(super) enum Part {
 /// Everything found, by object and part.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    origins: HashMap<ObjectRef, Origin>,
+    /// Where each came from, as far as there is something to tell.
+    origins: BTreeMap<ObjectRef, Arc<Origin>>,
     found: HashMap<ObjectRef, BTreeMap<Part, Vec<FieldError>>>,
     rejected: HashMap<ObjectRef, Vec<Problem>>,
     rejected_in_this_batch: BTreeSet<ObjectRef>,
@@ -38,9 +39,13 @@ pub(super) struct Problems {
 
 impl Problems {
     /// The object came from there.
-    pub(super) fn origin(&mut self, object: ObjectRef, origin: Origin) {
+    pub(super) fn origin(&mut self, object: ObjectRef, origin: Arc<Origin>) {
         self.touched.insert(object.clone());
-        self.origins.insert(object, origin);
+        if *origin == Origin::default() {
+            self.origins.remove(&object);
+        } else {
+            self.origins.insert(object, origin);
+        }
     }
 
     /// The object is gone, and with it everything said about it.
@@ -204,10 +209,10 @@ mod tests {
                 file: "shop.yaml".into(),
                 line: 1,
             }),
-            lines: Arc::new([("spec.form".to_owned(), 8)].into_iter().collect()),
+            lines: [("spec.form".to_owned(), 8)].into_iter().collect(),
             problems: vec![problem("spec.form", "unknown"), problem("spec.x", "other")],
         };
-        problems.origin(object(), origin);
+        problems.origin(object(), Arc::new(origin));
         problems.set(
             object(),
             Part::Object,

@@ -1,13 +1,13 @@
 //! `selector: {matchLabels: …}` of our policies.
 
-use std::{collections::BTreeMap, sync::Arc};
+use decide::model::Labels;
 
 use super::written::{Field, below};
-use crate::config::objects::FieldError;
+use crate::config::objects::{FieldError, word};
 
 /// Labels that must be there; none: everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Selector(BTreeMap<Arc<str>, Arc<str>>);
+pub(super) struct Selector(Labels);
 
 impl Selector {
     /// Reads it, or says why not.
@@ -25,7 +25,7 @@ impl Selector {
         let written = labels
             .fields()
             .ok_or_else(|| labels.error("is empty or no object.", "Write labels and their values below it."))?;
-        let mut wanted = BTreeMap::new();
+        let mut wanted = Vec::new();
         for (key, value) in written {
             let value = value.as_str().ok_or_else(|| {
                 FieldError::new(
@@ -34,22 +34,17 @@ impl Selector {
                     "Write the label's value in quotes.",
                 )
             })?;
-            wanted.insert(key.as_str().into(), value.into());
+            wanted.push((word(key), word(value)));
         }
-        Ok(Self(wanted))
+        Ok(Self(wanted.into_iter().collect()))
     }
 
-    pub(super) fn matches(&self, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
-        is_subset(&self.0, labels)
+    pub(super) fn matches(&self, labels: &Labels) -> bool {
+        self.0.is_subset_of(labels)
     }
 
     /// Whether it selects everything.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
-
-/// Whether every label wanted is there.
-pub(super) fn is_subset(wanted: &BTreeMap<Arc<str>, Arc<str>>, labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

@@ -203,7 +203,7 @@ impl Translation {
             port: port.port,
             app_protocol: app_protocol(port),
         });
-        let (mut addresses, mut ports) = (written.addresses(), ports.collect::<Vec<_>>());
+        let (mut addresses, mut ports) = (written.addresses().to_vec(), ports.collect::<Vec<_>>());
         addresses.shrink_to_fit();
         ports.shrink_to_fit();
         Service {
@@ -241,7 +241,7 @@ impl Translation {
 
     fn service_problems(&mut self, name: &Name, written: &objects::Service) {
         let mut found = Vec::new();
-        for address in written.addresses() {
+        for address in written.addresses().iter().copied() {
             match self.store.service_at(address) {
                 Some(owner) if owner != name => found.push(FieldError::new(
                     "spec.clusterIP",

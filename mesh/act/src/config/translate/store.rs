@@ -8,11 +8,11 @@ use std::{
     time::SystemTime,
 };
 
-use decide::model::Locality;
+use decide::model::{Labels, Locality};
 
-use super::{claims::Claims, name::Name, selector::is_subset};
+use super::{claims::Claims, name::Name};
 use crate::config::objects::{
-    EndpointSlice, Gateway, Metadata, Named, NetworkPolicy, Pod, ReferenceGrant, Service, Written,
+    EndpointSlice, Gateway, Metadata, Named, NetworkPolicy, Pod, ReferenceGrant, Service, Written, word,
 };
 
 /// Objects of one kind.
@@ -155,14 +155,14 @@ impl Store {
         };
         if let Some(old) = &old {
             for address in old.addresses() {
-                self.service_addresses.remove(&address, &claim(old));
+                self.service_addresses.remove(address, &claim(old));
             }
             if let Some(label) = first_label(old) {
                 self.services_by_label.remove(&label, name);
             }
         }
         if let Some(new) = &new {
-            for address in new.addresses() {
+            for address in new.addresses().iter().copied() {
                 self.service_addresses.add(address, claim(new));
             }
             if let Some(label) = first_label(new) {
@@ -241,7 +241,7 @@ impl Store {
     pub(super) fn pods_with<'a>(
         &'a self,
         namespace: &Arc<str>,
-        labels: &'a BTreeMap<Arc<str>, Arc<str>>,
+        labels: &'a Labels,
     ) -> impl Iterator<Item = (&'a Name, &'a Arc<Pod>)> {
         let rarest = labels
             .iter()
@@ -252,21 +252,21 @@ impl Store {
             .into_iter()
             .flatten()
             .filter_map(|name| Some((name, self.pods.get(name)?)))
-            .filter(|(_, pod)| is_subset(labels, &pod.metadata.labels))
+            .filter(|(_, pod)| labels.is_subset_of(&pod.metadata.labels))
     }
 
     /// Services of a namespace that select such labels.
     pub(super) fn services_selecting<'a>(
         &'a self,
         namespace: &'a Arc<str>,
-        labels: &'a BTreeMap<Arc<str>, Arc<str>>,
+        labels: &'a Labels,
     ) -> impl Iterator<Item = &'a Name> {
         let names = labels
             .iter()
             .flat_map(|(key, value)| self.services_by_label.all(&Label::new(namespace, key, value)));
         names.filter(|name| {
             let service = self.services.get(name);
-            service.is_some_and(|service| is_subset(&service.spec.selector, labels))
+            service.is_some_and(|service| service.spec.selector.is_subset_of(labels))
         })
     }
 
@@ -277,7 +277,7 @@ impl Store {
         key: &str,
         value: &Arc<str>,
     ) -> impl Iterator<Item = (&'a Name, &'a Arc<Pod>)> {
-        let names = self.pods_by_label.all(&Label::new(namespace, &key.into(), value));
+        let names = self.pods_by_label.all(&Label::new(namespace, &word(key), value));
         names.filter_map(|name| Some((name, self.pods.get(name)?)))
     }
 

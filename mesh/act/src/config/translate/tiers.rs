@@ -33,13 +33,13 @@ impl Near {
     /// What a slice tells of an endpoint.
     pub(super) fn told(endpoint: &SliceEndpoint, node: Option<Arc<str>>) -> Self {
         let names = |hints: &[SliceHint]| hints.iter().map(|hint| hint.name.clone()).collect();
-        let hints = endpoint.hints.clone().unwrap_or_default();
+        let hints = endpoint.hints.as_deref();
         Self {
             node,
             zone: endpoint.zone.clone(),
             region: None,
-            for_nodes: names(&hints.for_nodes),
-            for_zones: names(&hints.for_zones),
+            for_nodes: hints.map(|it| names(&it.for_nodes)).unwrap_or_default(),
+            for_zones: hints.map(|it| names(&it.for_zones)).unwrap_or_default(),
         }
     }
 

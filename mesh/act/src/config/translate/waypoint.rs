@@ -43,13 +43,13 @@ pub(super) struct Binding {
     /// What the traffic must take: perhaps a waypoint that does not exist.
     pub(super) key: Option<WaypointKey>,
     /// The waypoint, if it exists, admits the traffic and takes such traffic.
-    pub(super) standing: Option<(WaypointKey, Identity)>,
+    pub(super) standing: Option<Box<(WaypointKey, Identity)>>,
 }
 
 impl Binding {
     /// The Gateway of the waypoint that stands before it.
     pub(super) fn gateway(&self) -> Option<Name> {
-        let (key, _) = self.standing.as_ref()?;
+        let (key, _) = self.standing.as_deref()?;
         Some(Name::new(&key.namespace, key.name.clone()))
     }
 }
@@ -113,7 +113,7 @@ fn bind_to(
     Binding {
         named: Some(name),
         key: taken.then(|| key.clone()),
-        standing: taken.then_some((key, identity)),
+        standing: taken.then(|| Box::new((key, identity))),
     }
 }
 
@@ -292,11 +292,10 @@ fn admits(store: &Store, gateway: &Gateway, namespace: &Arc<str>) -> bool {
             FromNamespaces::All => true,
             FromNamespaces::None => false,
             FromNamespaces::Selector => namespaces.selector.as_ref().is_some_and(|selector| {
-                let labels = store.namespace(namespace).map(|it| &*it.metadata.labels);
-                let mut labels = labels.cloned().unwrap_or_default();
+                let labels = store.namespace(namespace).map(|it| &it.metadata.labels);
                 // The API server labels every namespace so.
-                labels.insert("kubernetes.io/metadata.name".into(), namespace.clone());
-                selector.matches(&labels)
+                let own = ("kubernetes.io/metadata.name".into(), namespace.clone());
+                selector.matches(&labels.cloned().unwrap_or_default().with(own.0, own.1))
             }),
         }
     })

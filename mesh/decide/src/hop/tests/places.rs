@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::*;
 use crate::{
     model::{
-        Addressed, Endpoint, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Locality, Resolution,
-        Tiers, Visibility,
+        Addressed, Endpoint, ExternalEndpoint, ExternalHost, ExternalPort, ExternalService, Labels, Locality,
+        Resolution, Tiers, Visibility,
     },
     snapshot::testing::external,
 };
@@ -196,7 +196,7 @@ fn pods_of_a_headless_service_are_reached_at_their_own_addresses_of_either_famil
 #[test]
 fn a_pods_own_label_tells_its_zone_before_its_node_does() {
     let mut zones = Zones::new(false);
-    zones.client.labels = Arc::new([("topology.kubernetes.io/zone".into(), "two".into())].into());
+    zones.client.labels = Labels::from_iter([("topology.kubernetes.io/zone".into(), "two".into())]);
     assert_eq!(zones.reached("other", "one", &[]), [13]);
 }
 

@@ -19,7 +19,7 @@ use decide::model::{
 use serde::Deserialize;
 
 use super::*;
-use crate::config::{Object, Origin};
+use crate::config::Object;
 
 /// Objects of a stream of YAML documents.
 fn objects(yaml: &str) -> Vec<Object> {
@@ -31,7 +31,7 @@ fn objects(yaml: &str) -> Vec<Object> {
 }
 
 fn put(object: Object) -> Change {
-    Change::Put(Box::new(object), Origin::default())
+    Change::Put(Box::new(object), Arc::default())
 }
 
 /// A translation that has seen these objects.

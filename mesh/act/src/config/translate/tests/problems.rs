@@ -174,15 +174,15 @@ fn problems_stand_at_their_line_and_move_with_it() {
     let mut translation = translation(&shop());
     let object = |line: u32| {
         let mut objects = objects(&policy("{rules: [{form: 7}]}"));
-        let origin = Origin {
+        let origin = crate::config::Origin {
             place: Some(Place {
                 file: "shop.yaml".into(),
                 line: 1,
             }),
-            lines: Arc::new([("spec.rules[0].form".to_owned(), line)].into_iter().collect()),
+            lines: [("spec.rules[0].form".to_owned(), line)].into_iter().collect(),
             problems: Vec::new(),
         };
-        Change::Put(Box::new(objects.remove(0)), origin)
+        Change::Put(Box::new(objects.remove(0)), Arc::new(origin))
     };
     for line in [7, 9] {
         translation.change(object(line));
