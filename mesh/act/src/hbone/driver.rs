@@ -19,6 +19,7 @@ use super::{
     transport::Wire,
     turn::give_way,
 };
+use crate::courtesy::rest;
 
 /// Reads of one turn, after which other tasks of the worker have theirs.
 const READS: usize = 4;
@@ -92,7 +93,7 @@ impl Driver {
 
     /// Reads what is there, then writes what is to be written. Where several streams have messages, more of them come while
     /// their turn is being had: once, those are waited for, so that one record, one packet and one waking of the peer
-    /// serve them all.
+    /// serve them all. Applications that were told something meanwhile may answer first, for the same reason.
     fn round(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let gathered = std::mem::take(&mut self.gathers);
         if self.blocked && self.shared.lock().endpoint.out.len() > UNHEARD {
@@ -108,6 +109,7 @@ impl Driver {
         }
         if !gathered && self.shared.lock().is_busy() {
             self.gathers = true;
+            rest::before();
             return after_others(context);
         }
         ready!(self.flush(context))?;
