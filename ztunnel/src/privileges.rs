@@ -17,18 +17,14 @@ pub(crate) const SYS_PTRACE: Capability = Capability(19, "CAP_SYS_PTRACE");
 ///
 /// # Errors
 /// One sentence that names those it does not. What cannot be found out counts as held.
-pub(crate) fn require(program: &str, needed: &[Capability]) -> Result<(), Failure> {
+pub(crate) fn require(needed: &[Capability]) -> Result<(), Failure> {
     let missing = effective().map_or_else(Vec::new, |held| missing(held, needed));
     if missing.is_empty() {
         return Ok(());
     }
-    let (word, them) = match missing.as_slice() {
-        [_] => ("privilege", "it"),
-        _ => ("privileges", "them"),
-    };
     Err(Failure(format!(
-        "{program} lacks the {word} {}: run it as root, or give it {them}",
-        missing.join(" and ")
+        "cannot work without {}: run it as root, or give it what is missing",
+        missing.join(", ")
     )))
 }
 

@@ -189,5 +189,5 @@ fn privileged(namespaces: &Namespaces) -> Result<(), Failure> {
         Namespaces::Node(_) => &[SYS_ADMIN, NET_ADMIN, SYS_PTRACE],
         Namespaces::Directory(_) => &[SYS_ADMIN, NET_ADMIN],
     };
-    privileges::require("weft-cni", needed)
+    privileges::require(needed)
 }

@@ -49,7 +49,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn live(options: &Options) -> Result<(), Failure> {
-    privileges::require("ztunnel", &[SYS_ADMIN, NET_ADMIN])?;
+    privileges::require(&[SYS_ADMIN, NET_ADMIN])?;
     let logs = options.log.start()?;
     let measured = options.flows.install();
     let stop = shutdown()?;
