@@ -1,6 +1,10 @@
 //! Words that many objects have in common (namespaces, keys of labels, names of nodes and ports) are in memory once.
 
-use std::{cell::RefCell, collections::HashSet, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use decide::model::Labels;
 use serde::{
@@ -48,7 +52,7 @@ pub(super) fn read_word_if_any<'de, D: Deserializer<'de>>(input: D) -> Result<Op
 
 /// A field that holds labels; an explicit `null` reads as if it were not there.
 pub(super) fn read_labels<'de, D: Deserializer<'de>>(input: D) -> Result<Labels, D::Error> {
-    let pairs: Option<std::collections::BTreeMap<Word, Word>> = Option::deserialize(input)?;
+    let pairs: Option<BTreeMap<Word, Word>> = Option::deserialize(input)?;
     let pairs = pairs.into_iter().flatten();
     Ok(pairs.map(|(Word(key), Word(value))| (key, value)).collect())
 }
@@ -92,12 +96,28 @@ impl Words {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::objects::Metadata;
 
     #[test]
     fn a_word_is_there_once_and_one_too_long_to_be_shared_is_not_kept() {
         assert!(Arc::ptr_eq(&word("shop"), &word("shop")));
         let long = "a".repeat(LONGEST + 1);
         assert!(!Arc::ptr_eq(&word(&long), &word(&long)));
+    }
+
+    #[test]
+    fn objects_that_are_read_share_their_words() {
+        let read = |name: &str| {
+            let metadata = serde_json::json!({"name": name, "namespace": "shop", "labels": {"app": "web"}});
+            let object = serde_json::json!({"kind": "Namespace", "metadata": metadata});
+            Metadata::read(&object, false).unwrap()
+        };
+        let (one, other) = (read("a"), read("b"));
+        assert!(Arc::ptr_eq(&one.namespace, &other.namespace));
+        for ((key, value), (other_key, other_value)) in one.labels.iter().zip(other.labels.iter()) {
+            assert!(Arc::ptr_eq(key, other_key) && Arc::ptr_eq(value, other_value));
+        }
+        assert_eq!(one.labels.iter().count(), 1);
     }
 
     #[test]
